@@ -1,3 +1,32 @@
-"""Switchgrad: convolutional networks whose backward pass follows the switches of max pooling."""
+"""Switchgrad: convolutional networks whose backward pass follows the switches of max pooling.
 
-__version__ = "0.1.0"
+>>> import switchgrad
+>>> run = switchgrad.train.fit("digits", "lenet5", epochs=20)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from switchgrad import geometry, nn, ops
+from switchgrad.ops import Switches
+from switchgrad.version import VERSION
+
+if TYPE_CHECKING:
+    from switchgrad import data, models, train
+    from switchgrad.kernels import info
+
+__version__ = VERSION
+__all__ = ["Switches", "__version__", "data", "geometry", "info", "models", "nn", "ops", "train"]
+
+# The upper floors load on first use, so that a user of the layers alone pays for nothing else.
+_LAZY = ("data", "models", "train")
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return importlib.import_module(f"switchgrad.{name}")
+    if name == "info":
+        return importlib.import_module("switchgrad.kernels").info
+    raise AttributeError(f"module 'switchgrad' has no attribute {name!r}")

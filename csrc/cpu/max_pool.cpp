@@ -1,0 +1,336 @@
+// Max pooling on the CPU: checks, allocation, threads, registration. The schemas are in kernels/schema.py.
+#include "cpu/isa.h"
+#include "cpu/tensors.h"
+#include "max_pool_index.h"
+
+#include <atomic>
+#include <tuple>
+
+namespace switchgrad {
+namespace {
+
+constexpr int64_t work_of_a_thread = 1 << 15;  // cells that are worth waking a thread for
+
+// The arguments every operator of the family shares, as they come from Python.
+struct Geometry {
+  const Sizes& kernel_size;
+  const Sizes& stride;
+  const Sizes& padding;  // begin and end for each axis
+  const Sizes& dilation;
+  bool ceil_mode;
+
+  int64_t dims() const { return static_cast<int64_t>(kernel_size.size()); }
+
+  Window over(const Sizes& spatial) const {
+    const size_t n = kernel_size.size();
+    if (n < 1 || n > 3 || stride.size() != n || dilation.size() != n || padding.size() != 2 * n || spatial.size() != n)
+      fail("max pooling works on 1 to 3 spatial axes; kernel_size, stride, dilation need one number and padding two "
+           "for each");
+    Window window;
+    for (size_t i = 0; i < n; ++i) {
+      Axis& axis = window.axis[3 - n + i];
+      axis = {spatial[i], kernel_size[i], stride[i], padding[2 * i], padding[2 * i + 1], dilation[i], 1};
+      settle(axis, static_cast<int64_t>(i), ceil_mode);
+    }
+    return window;
+  }
+
+  ScalarType code_type(const Window& window) const {
+    const CodeWidth width = code_width(window.cells());
+    return width == Code8 ? ScalarType::Byte : width == Code16 ? ScalarType::Short : ScalarType::Int;
+  }
+};
+
+void check_rank(const Tensor& t, int64_t spatial) {
+  if (t.dim() != spatial + 1 && t.dim() != spatial + 2)
+    fail("max_pool" + std::to_string(spatial) + "d takes an input of " + std::to_string(spatial + 1) + " or " +
+         std::to_string(spatial + 2) + " axes (without or with a batch); this one has shape " + written(t));
+  if (t.size(t.dim() - spatial - 1) == 0)
+    fail("the input has 0 channels (shape " + written(t) + "); every axis but the batch needs at least 1 cell");
+}
+
+Sizes spatial_of(const Tensor& t, int64_t spatial) {
+  const Sizes sizes = sizes_of(t);
+  return Sizes(sizes.end() - spatial, sizes.end());
+}
+
+Sizes with_spatial(const Tensor& like, int64_t spatial, const Sizes& last) {
+  Sizes sizes = sizes_of(like);
+  for (int64_t i = 0; i < spatial; ++i) sizes[sizes.size() - spatial + i] = last[i];
+  return sizes;
+}
+
+Sizes places_of(const Window& window, int64_t spatial) {
+  Sizes places;
+  for (int64_t i = 3 - spatial; i < 3; ++i) places.push_back(window.axis[i].places);
+  return places;
+}
+
+template <class F>
+void in_parallel(int64_t items, int64_t cells_an_item, const F& body) {
+  const int64_t grain = work_of_a_thread / (cells_an_item > 0 ? cells_an_item : 1) + 1;
+  if (items <= grain) {
+    if (items > 0) body(0, items);
+    return;
+  }
+  torch::stable::parallel_for(0, items, grain, body);
+}
+
+// Strides of batch, channel, depth, height, width; missing axes do not move.
+void read_strides(const Tensor& t, int64_t spatial, int64_t (&stride)[5]) {
+  const int64_t lead = t.dim() - spatial;
+  for (int64_t& s : stride) s = 0;
+  if (lead == 2) stride[0] = t.stride(0);
+  stride[1] = t.stride(lead - 1);
+  for (int64_t i = 0; i < spatial; ++i) stride[5 - spatial + i] = t.stride(lead + i);
+}
+
+std::tuple<Tensor, Tensor> pool(const Tensor& given, const Geometry& geometry, bool keep_codes) {
+  const int64_t spatial = geometry.dims();
+  check_rank(given, spatial);
+  const Dtype dtype = dtype_of(given, "the input");
+  PoolJob job;
+  job.window = geometry.over(spatial_of(given, spatial));
+  const bool channels_last = is_channels_last(given, spatial);
+  const int64_t unit_axis = channels_last ? 1 : given.dim() - 1;
+  const bool usable = given.stride(unit_axis) == 1 || given.size(unit_axis) == 1;
+  const Tensor input = usable ? given : made_compact(given, channels_last);
+  const int64_t lead = input.dim() - spatial;
+  job.batch = lead == 2 ? input.size(0) : 1;
+  job.channels = input.size(lead - 1);
+  read_strides(input, spatial, job.input_stride);
+  const Sizes sizes = with_spatial(given, spatial, places_of(job.window, spatial));
+  Tensor values = compact(sizes, channels_last, given.scalar_type());
+  Tensor codes = compact(keep_codes ? sizes : Sizes{0}, keep_codes && channels_last, geometry.code_type(job.window));
+  job.input = input.const_data_ptr();
+  job.values = values.mutable_data_ptr();
+  job.codes = keep_codes ? codes.mutable_data_ptr() : nullptr;
+  const CodeWidth width = code_width(job.window.cells());
+  const Axis* axis = job.window.axis;
+  if (channels_last) {
+    const PoolKernel kernel = kernels().pool_channels_last[dtype][width];
+    in_parallel(job.batch * job.window.output_cells(), job.channels * job.window.cells(),
+                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+  } else {
+    const PoolKernel kernel = kernels().pool_planar[dtype][width];
+    in_parallel(job.batch * job.channels * axis[0].places * axis[1].places, axis[2].places * job.window.cells(),
+                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+  }
+  return {values, codes};
+}
+
+// Codes, checked against the window, and the tensor of the same shape that goes with them, both compact.
+struct Pooled {
+  Window window;
+  bool channels_last;
+  int64_t spatial;
+  Tensor codes;
+  RouteJob job;
+
+  Pooled(const Tensor& given, const Sizes& input_size, const Geometry& geometry)
+      : window(geometry.over(input_size)),
+        channels_last(is_channels_last(given, geometry.dims())),
+        spatial(geometry.dims()),
+        codes(made_compact(given, channels_last)) {
+    check_rank(codes, spatial);
+    if (spatial_of(codes, spatial) != places_of(window, spatial) || codes.scalar_type() != geometry.code_type(window))
+      fail("the switches have shape " + written(given) + " and dtype " +
+           torch::headeronly::toString(given.scalar_type()) +
+           ", which this window over this input does not give; use the switches with the pooling that made them");
+    const int64_t lead = codes.dim() - spatial;
+    job.window = window;
+    job.batch = lead == 2 ? codes.size(0) : 1;
+    job.channels = codes.size(lead - 1);
+    job.codes = codes.const_data_ptr();
+  }
+
+  int64_t planes() const { return job.batch * job.channels; }
+
+  Tensor beside(const Tensor& t, const char* what) const {
+    if (sizes_of(t) != sizes_of(codes))
+      fail(std::string(what) + " has shape " + written(t) + " and the switches " + written(codes) +
+           "; give one number for each switch");
+    return made_compact(t, channels_last);
+  }
+
+  // Calls body(at, plane, place, code) for each pooled cell, whatever the width of the codes.
+  template <class F>
+  void for_each(const F& body) const {
+    in_parallel(planes(), window.output_cells(), [&](int64_t begin, int64_t end) {
+      switch (code_width(window.cells())) {
+        case Code8: return for_each_code<uint8_t>(job, channels_last, begin, end, body);
+        case Code16: return for_each_code<int16_t>(job, channels_last, begin, end, body);
+        default: return for_each_code<int32_t>(job, channels_last, begin, end, body);
+      }
+    });
+  }
+  int64_t none() const { return code_width(window.cells()) == Code8 ? 255 : -1; }
+};
+
+Tensor route(const Tensor& pooled, const Tensor& codes, const Sizes& input_size, const Geometry& geometry) {
+  Pooled switches(codes, input_size, geometry);
+  const Tensor numbers = switches.beside(pooled, "the tensor to route");
+  const Dtype dtype = dtype_of(numbers, "the tensor to route");
+  RouteJob& job = switches.job;
+  const int64_t spatial = switches.spatial;
+  Tensor routed = compact(with_spatial(codes, spatial, input_size), switches.channels_last, numbers.scalar_type());
+  job.pooled = numbers.const_data_ptr();
+  job.routed = routed.mutable_data_ptr();
+  const CodeWidth width = code_width(job.window.cells());
+  const Axis* axis = job.window.axis;
+  if (switches.channels_last) {
+    const RouteKernel kernel = kernels().route_channels_last[dtype][width];
+    in_parallel(job.batch * job.window.input_cells(), job.channels,
+                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+  } else {
+    const RouteKernel kernel = kernels().route_planar[dtype][width];
+    in_parallel(switches.planes() * axis[0].size * axis[1].size, axis[2].size,
+                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+  }
+  return routed;
+}
+
+[[noreturn]] void fail_foreign() {
+  fail("some switches point outside their window or the input; use them with the pooling that made them");
+}
+
+Tensor indices(const Tensor& codes, const Sizes& input_size, const Geometry& geometry) {
+  Pooled switches(codes, input_size, geometry);
+  const Axis* axis = switches.window.axis;
+  const Winners winners{switches.window, {axis[1].size * axis[2].size, axis[2].size, 1}};
+  Tensor result = compact(sizes_of(codes), switches.channels_last, ScalarType::Long);
+  auto* to = static_cast<int64_t*>(result.mutable_data_ptr());
+  const int64_t none = switches.none();
+  std::atomic<bool> foreign{false};
+  switches.for_each([&](int64_t, int64_t place, int64_t at, int64_t code) {
+    to[at] = winners.offset(place, code, none);
+    if (to[at] == -2) foreign = true;
+  });
+  if (foreign) fail_foreign();
+  return result;
+}
+
+template <class Raw>
+void gather_cells(const Pooled& switches, const Tensor& input, Tensor& result) {
+  int64_t stride[5];
+  read_strides(input, switches.spatial, stride);
+  const Winners winners{switches.window, {stride[2], stride[3], stride[4]}};
+  const auto* from = static_cast<const Raw*>(input.const_data_ptr());
+  auto* to = static_cast<Raw*>(result.mutable_data_ptr());
+  const int64_t none = switches.none(), channels = switches.job.channels;
+  std::atomic<bool> foreign{false};
+  switches.for_each([&](int64_t plane, int64_t place, int64_t at, int64_t code) {
+    const int64_t offset = winners.offset(place, code, none);
+    if (offset == -2) foreign = true;
+    to[at] = offset < 0 ? Raw{} : from[plane / channels * stride[0] + plane % channels * stride[1] + offset];
+  });
+  if (foreign) fail_foreign();
+}
+
+Tensor gather(const Tensor& input, const Tensor& codes, const Geometry& geometry) {
+  check_rank(input, geometry.dims());
+  const Sizes spatial = spatial_of(input, geometry.dims());
+  const Pooled switches(codes, spatial, geometry);
+  if (with_spatial(input, geometry.dims(), spatial_of(codes, geometry.dims())) != sizes_of(codes))
+    fail("the input has shape " + written(input) + ", which does not go with switches of shape " + written(codes) +
+         "; use the switches with the pooling that made them");
+  dtype_of(input, "the input");
+  Tensor result = compact(sizes_of(codes), switches.channels_last, input.scalar_type());
+  switch (input.element_size()) {
+    case 1: gather_cells<int8_t>(switches, input, result); break;
+    case 2: gather_cells<int16_t>(switches, input, result); break;
+    case 4: gather_cells<int32_t>(switches, input, result); break;
+    default: gather_cells<int64_t>(switches, input, result); break;
+  }
+  return result;
+}
+
+template <class Raw>
+void place_cells(const Tensor& values, const Tensor& where, Tensor& result, int64_t planes, int64_t from_cells,
+                 int64_t to_cells) {
+  const auto* from = static_cast<const Raw*>(values.const_data_ptr());
+  const auto* at = static_cast<const int64_t*>(where.const_data_ptr());
+  auto* to = static_cast<Raw*>(result.mutable_data_ptr());
+  std::atomic<int64_t> beyond{-1};
+  in_parallel(planes, from_cells + to_cells, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin * to_cells; i < end * to_cells; ++i) to[i] = Raw{};
+    for (int64_t plane = begin; plane < end; ++plane)
+      for (int64_t i = plane * from_cells; i < (plane + 1) * from_cells; ++i) {
+        if (at[i] == -1) continue;
+        if (at[i] < 0 || at[i] >= to_cells) {
+          beyond = i;
+        } else {
+          to[plane * to_cells + at[i]] = from[i];
+        }
+      }
+  });
+  if (beyond >= 0)
+    fail("max_unpool found index " + std::to_string(at[beyond]) + ", but an output of this size has the flat indices " +
+         "0 to " + std::to_string(to_cells - 1) + " in each channel; check output_size and the indices");
+}
+
+// max_unpool(values, indices, output_size): where several indices name one cell, the last in row-major order stays.
+Tensor unpool(const Tensor& given, const Tensor& indices, const Sizes& output_size) {
+  const auto spatial = static_cast<int64_t>(output_size.size());
+  check_rank(given, spatial);
+  if (sizes_of(given) != sizes_of(indices) || indices.scalar_type() != ScalarType::Long)
+    fail("max_unpool needs int64 indices of the values' shape " + written(given) + "; these have shape " +
+         written(indices) + " and dtype " + torch::headeronly::toString(indices.scalar_type()));
+  dtype_of(given, "the input");
+  int64_t from_cells = 1, to_cells = 1, planes = 1;
+  for (int64_t i = 0; i < spatial; ++i) {
+    if (output_size[i] < 1) fail("output_size has an entry of " + std::to_string(output_size[i]) + "; give 1 or more");
+    to_cells *= output_size[i];
+    from_cells *= given.size(given.dim() - spatial + i);
+  }
+  for (int64_t i = 0; i < given.dim() - spatial; ++i) planes *= given.size(i);
+  const Tensor values = made_compact(given, false), where = made_compact(indices, false);
+  Tensor result = compact(with_spatial(given, spatial, output_size), false, given.scalar_type());
+  switch (values.element_size()) {
+    case 1: place_cells<int8_t>(values, where, result, planes, from_cells, to_cells); break;
+    case 2: place_cells<int16_t>(values, where, result, planes, from_cells, to_cells); break;
+    case 4: place_cells<int32_t>(values, where, result, planes, from_cells, to_cells); break;
+    default: place_cells<int64_t>(values, where, result, planes, from_cells, to_cells); break;
+  }
+  return result;
+}
+
+// ---- what the dispatcher calls -----------------------------------------------------------------------------------
+
+std::tuple<Tensor, Tensor> max_pool(Tensor input, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
+                                    bool ceil_mode) {
+  return pool(input, {kernel_size, stride, padding, dilation, ceil_mode}, true);
+}
+
+Tensor max_pool_values(Tensor input, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation, bool ceil_mode) {
+  return std::get<0>(pool(input, {kernel_size, stride, padding, dilation, ceil_mode}, false));
+}
+
+Tensor max_pool_route(Tensor pooled, Tensor codes, Sizes input_size, Sizes kernel_size, Sizes stride, Sizes padding,
+                      Sizes dilation, bool ceil_mode) {
+  return route(pooled, codes, input_size, {kernel_size, stride, padding, dilation, ceil_mode});
+}
+
+Tensor max_pool_gather(Tensor input, Tensor codes, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
+                       bool ceil_mode) {
+  return gather(input, codes, {kernel_size, stride, padding, dilation, ceil_mode});
+}
+
+Tensor max_pool_indices(Tensor codes, Sizes input_size, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
+                        bool ceil_mode) {
+  return indices(codes, input_size, {kernel_size, stride, padding, dilation, ceil_mode});
+}
+
+Tensor max_unpool(Tensor values, Tensor indices, Sizes output_size) { return unpool(values, indices, output_size); }
+
+}  // namespace
+}  // namespace switchgrad
+
+STABLE_TORCH_LIBRARY_IMPL(switchgrad, CPU, m) {
+  m.impl("max_pool", TORCH_BOX(&switchgrad::max_pool));
+  m.impl("max_pool_values", TORCH_BOX(&switchgrad::max_pool_values));
+  m.impl("max_pool_route", TORCH_BOX(&switchgrad::max_pool_route));
+  m.impl("max_pool_gather", TORCH_BOX(&switchgrad::max_pool_gather));
+  m.impl("max_pool_indices", TORCH_BOX(&switchgrad::max_pool_indices));
+  m.impl("max_unpool", TORCH_BOX(&switchgrad::max_unpool));
+}

@@ -1,0 +1,21 @@
+// The max-pooling kernels for one instruction set: compiled once for each, with SWITCHGRAD_ISA naming it.
+#include "max_pool.h"
+#include "max_pool_route.h"
+
+#define SWITCHGRAD_NAME_(isa) #isa
+#define SWITCHGRAD_NAME(isa) SWITCHGRAD_NAME_(isa)
+
+namespace switchgrad::SWITCHGRAD_ISA {
+
+#define ROW(kernel, T) {kernel<T, uint8_t>, kernel<T, int16_t>, kernel<T, int32_t>}
+#define ALL(kernel)                                                                                         \
+  {ROW(kernel, double),  ROW(kernel, float),   ROW(kernel, Float16), ROW(kernel, BFloat16), ROW(kernel, uint8_t), \
+   ROW(kernel, int8_t), ROW(kernel, int16_t), ROW(kernel, int32_t), ROW(kernel, int64_t)}
+
+const MaxPoolTable& max_pool_table() {
+  static constexpr MaxPoolTable table = {SWITCHGRAD_NAME(SWITCHGRAD_ISA), ALL(pool_planar), ALL(pool_channels_last),
+                                         ALL(route_planar), ALL(route_channels_last)};
+  return table;
+}
+
+}  // namespace switchgrad::SWITCHGRAD_ISA

@@ -1,0 +1,91 @@
+// Tensors as the kernels want them: batch x channels x up to three spatial axes, planar or channels last.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <string>
+#include <vector>
+
+#include "common/table.h"
+
+namespace switchgrad {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using Sizes = std::vector<int64_t>;
+
+inline std::string written(const Tensor& t) {
+  std::string text = "(";
+  for (int64_t i = 0; i < t.dim(); ++i) text += (i ? ", " : "") + std::to_string(t.size(i));
+  return text + (t.dim() == 1 ? ",)" : ")");
+}
+
+inline Dtype dtype_of(const Tensor& t, const char* what) {
+  switch (t.scalar_type()) {
+    case ScalarType::Double: return F64;
+    case ScalarType::Float: return F32;
+    case ScalarType::Half: return F16;
+    case ScalarType::BFloat16: return BF16;
+    case ScalarType::Byte: return U8;
+    case ScalarType::Char: return I8;
+    case ScalarType::Short: return I16;
+    case ScalarType::Int: return I32;
+    case ScalarType::Long: return I64;
+    default: break;
+  }
+  fail(std::string(what) + " has dtype " + torch::headeronly::toString(t.scalar_type()) +
+       "; max pooling takes float64, float32, float16, bfloat16, uint8, int8, int16, int32 or int64");
+}
+
+// Whether the strides run channel by channel within a pixel (PyTorch's rule, ambiguous shapes included).
+inline bool is_channels_last(const Tensor& t, int64_t spatial) {
+  if (t.dim() != spatial + 2 || spatial < 2) return false;
+  if (t.stride(1) == 0) return false;
+  int64_t least = 0;
+  const auto fits = [&](int64_t axis) {
+    if (t.size(axis) == 0 || t.stride(axis) < least) return false;
+    if (axis == 0 && least == t.stride(1)) return false;
+    least = t.stride(axis) * (t.size(axis) > 1 ? t.size(axis) : 1);
+    return true;
+  };
+  if (!fits(1)) return false;
+  for (int64_t axis = spatial + 1; axis >= 2; --axis)
+    if (!fits(axis)) return false;
+  return fits(0);
+}
+
+// A new tensor without holes, in either layout.
+inline Tensor compact(const Sizes& sizes, bool channels_last, ScalarType dtype) {
+  const auto dims = static_cast<int64_t>(sizes.size());
+  Sizes strides(sizes.size());
+  int64_t step = 1;
+  const auto lay = [&](int64_t axis) {
+    strides[axis] = step;
+    step *= sizes[axis] > 1 ? sizes[axis] : 1;
+  };
+  if (channels_last) lay(1);
+  for (int64_t axis = dims - 1; axis >= (channels_last ? 2 : 0); --axis) lay(axis);
+  if (channels_last) lay(0);
+  const auto shim_dtype = static_cast<int32_t>(torch::stable::detail::from(dtype));
+  AtenTensorHandle handle = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dims, sizes.data(), strides.data(), shim_dtype,
+                                                  aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
+}
+
+inline Tensor made_compact(const Tensor& t, bool channels_last) {
+  using torch::headeronly::MemoryFormat;
+  if (!channels_last) return torch::stable::contiguous(t, MemoryFormat::Contiguous);
+  return torch::stable::contiguous(t, t.dim() == 5 ? MemoryFormat::ChannelsLast3d : MemoryFormat::ChannelsLast);
+}
+
+inline Sizes sizes_of(const Tensor& t) {
+  Sizes sizes(t.dim());
+  for (int64_t i = 0; i < t.dim(); ++i) sizes[i] = t.size(i);
+  return sizes;
+}
+
+}  // namespace switchgrad

@@ -1,0 +1,73 @@
+"""What `switchgrad info` tells: versions, the library, the instruction set, which kernel serves which operator."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import torch
+
+from switchgrad.kernels import native
+from switchgrad.version import VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorInfo:
+    """Which kernel serves an operator on a device, and why that one."""
+
+    name: str
+    device: str
+    kernel: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """The answer of `info`."""
+
+    versions: dict[str, str]
+    library: str
+    isa: str
+    isas: list[str]
+    threads: int
+    operators: list[OperatorInfo] = field(repr=False)
+
+
+def _cpu() -> tuple[str, str]:
+    if native.LIBRARY is None:
+        return "reference (PyTorch)", native.WHERE
+    if not native.isa():
+        return "none", f'SWITCHGRAD_ISA is "{os.environ.get("SWITCHGRAD_ISA")}", which this processor does not have'
+    forced = "forced by SWITCHGRAD_ISA" if os.environ.get("SWITCHGRAD_ISA") else "the best this processor has"
+    return f"C++ ({native.isa()})", forced
+
+
+def info() -> Info:
+    """Versions, the native library, the instruction set, and which kernel serves which operator on which device.
+
+    >>> sorted(info().versions)[:2]
+    ['numpy', 'python']
+    >>> info().operators[0].name
+    'max_pool'
+    """
+    cpu_kernel, cpu_reason = _cpu()
+    rows: list[OperatorInfo] = []
+    for name in native.SIGNATURES:
+        rows.append(OperatorInfo(name, "cpu", cpu_kernel, cpu_reason))
+        if torch.cuda.is_available():
+            rows.append(OperatorInfo(name, "cuda", "reference (PyTorch)", "no Triton kernel is written yet"))
+    return Info(
+        versions={
+            "switchgrad": VERSION,
+            "torch": torch.__version__,
+            "numpy": version("numpy"),
+            "python": platform.python_version(),
+        },
+        library=native.WHERE,
+        isa=native.isa() or "none",
+        isas=native.isas(),
+        threads=torch.get_num_threads(),
+        operators=rows,
+    )

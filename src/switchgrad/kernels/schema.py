@@ -1,0 +1,22 @@
+"""Every operator's signature, nothing else.
+
+The C++ library implements them for the CPU; the plain PyTorch of ``ops`` implements them for every other device, and
+for the CPU where the library cannot be loaded. ``padding`` holds a begin and an end for each axis.
+"""
+
+import torch
+
+_WINDOW = "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode"
+
+SCHEMAS = {
+    "max_pool": f"(Tensor input, {_WINDOW}) -> (Tensor values, Tensor codes)",
+    "max_pool_values": f"(Tensor input, {_WINDOW}) -> Tensor",
+    "max_pool_route": f"(Tensor pooled, Tensor codes, SymInt[] input_size, {_WINDOW}) -> Tensor",
+    "max_pool_gather": f"(Tensor input, Tensor codes, {_WINDOW}) -> Tensor",
+    "max_pool_indices": f"(Tensor codes, SymInt[] input_size, {_WINDOW}) -> Tensor",
+    "max_unpool": "(Tensor values, Tensor indices, SymInt[] output_size) -> Tensor",
+}
+
+LIBRARY = torch.library.Library("switchgrad", "DEF")
+for _name, _signature in SCHEMAS.items():
+    LIBRARY.define(_name + _signature)

@@ -1,0 +1,53 @@
+"""Max pooling on the autograd tape: only the codes are kept, and every derivative follows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from switchgrad.geometry import Window
+from switchgrad.ops.routing import fold, gather, is_watched, route, unfold, window_args
+
+
+def pool(input: Tensor, window: Window) -> Tensor:
+    """The maxima; the codes are made only if a derivative may ask for them."""
+    if is_watched(input):
+        return _MaxPool.apply(input, window)[0]
+    return torch.ops.switchgrad.max_pool_values(input, *window_args(window))
+
+
+def pool_with_codes(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:
+    """The maxima and their codes."""
+    if is_watched(input):
+        return _MaxPool.apply(input, window)
+    return torch.ops.switchgrad.max_pool(input, *window_args(window))
+
+
+class _MaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:  # pyright: ignore
+        return torch.ops.switchgrad.max_pool(input, *window_args(window))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # pyright: ignore
+        input, ctx.window = inputs
+        ctx.input_size = tuple(input.shape[-ctx.window.dims :])
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
+        ctx.save_for_forward(output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None]:  # pyright: ignore
+        return route(grad, ctx.saved_tensors[0], ctx.input_size, ctx.window), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: Any) -> tuple[Tensor, None]:  # pyright: ignore
+        return gather(tangent, ctx.saved_tensors[0], ctx.window), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, input: Tensor, window: Window) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:  # pyright: ignore
+        size, axes = info.batch_size, input.dim() - 1
+        values, codes = pool_with_codes(fold(input, in_dims[0], size, window.dims), window)
+        return (unfold(values, size, axes), unfold(codes, size, axes)), (0, 0)

@@ -1,0 +1,51 @@
+"""Registers what max pooling means for devices without a kernel of their own, and its shapes for tracing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from switchgrad.kernels.schema import LIBRARY
+from switchgrad.ops.layout import code_dtype, empty_in_layout_of
+from switchgrad.ops.max_pool import reference
+
+for _name in ("max_pool", "max_pool_values", "max_pool_route", "max_pool_gather", "max_pool_indices", "max_unpool"):
+    LIBRARY.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("switchgrad::max_pool", lib=LIBRARY)
+def _max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    win = reference.window_of(args)
+    shape = (*input.shape[: -win.dims], *win.output_size(input.shape[-win.dims :]))
+    return (
+        empty_in_layout_of(input, shape, input.dtype),
+        empty_in_layout_of(input, shape, code_dtype(win.cells)),
+    )
+
+
+@torch.library.register_fake("switchgrad::max_pool_values", lib=LIBRARY)
+def _max_pool_values(input: Tensor, *args: Any) -> Tensor:
+    return _max_pool(input, *args)[0]
+
+
+@torch.library.register_fake("switchgrad::max_pool_route", lib=LIBRARY)
+def _max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *_: Any) -> Tensor:
+    return empty_in_layout_of(codes, (*codes.shape[: -len(input_size)], *input_size), pooled.dtype)
+
+
+@torch.library.register_fake("switchgrad::max_pool_gather", lib=LIBRARY)
+def _max_pool_gather(input: Tensor, codes: Tensor, *_: Any) -> Tensor:
+    return empty_in_layout_of(codes, tuple(codes.shape), input.dtype)
+
+
+@torch.library.register_fake("switchgrad::max_pool_indices", lib=LIBRARY)
+def _max_pool_indices(codes: Tensor, input_size: Sequence[int], *_: Any) -> Tensor:
+    return empty_in_layout_of(codes, tuple(codes.shape), torch.int64)
+
+
+@torch.library.register_fake("switchgrad::max_unpool", lib=LIBRARY)
+def _max_unpool(values: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
+    return values.new_empty((*values.shape[: -len(output_size)], *output_size))

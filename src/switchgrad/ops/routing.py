@@ -1,0 +1,127 @@
+"""Going by the switches: down to the winners (`route`) and up from the winners (`gather`), each the other's adjoint.
+
+Both are linear once the switches are fixed, so each is the other's backward, at every order: the whole of
+differentiation through max pooling is these two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from switchgrad.geometry import Window
+
+WindowArgs = tuple[list[int], list[int], list[int], list[int], bool]
+
+
+def window_args(window: Window) -> WindowArgs:
+    """A window in the form in which it travels to the kernels."""
+    return (
+        list(window.kernel_size),
+        list(window.stride),
+        window.flat_padding,
+        list(window.dilation),
+        window.ceil_mode,
+    )
+
+
+def is_watched(tensor: Tensor) -> bool:
+    """Whether autograd, forward mode, a functorch transform or the compiler must see what is done with ``tensor``."""
+    return (
+        torch.compiler.is_compiling()
+        or (tensor.requires_grad and torch.is_grad_enabled())
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+    )
+
+
+def route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Window) -> Tensor:
+    """Every pooled cell's number, added to the input cell that won it; 0 elsewhere. The backward of max pooling.
+
+    ``pooled`` and ``codes`` have the shape of the pooled map, the result has ``input_size`` as spatial axes and the
+    layout of ``codes``. The sum over overlapping windows is taken in row-major order of the windows.
+    """
+    if is_watched(pooled):
+        return _Route.apply(pooled, codes, tuple(input_size), window)
+    return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), *window_args(window))
+
+
+def gather(tensor: Tensor, codes: Tensor, window: Window) -> Tensor:
+    """What ``tensor`` holds at each window's winner (0 where no cell won). The adjoint of `route`."""
+    if is_watched(tensor):
+        return _Gather.apply(tensor, codes, window)
+    return torch.ops.switchgrad.max_pool_gather(tensor, codes, *window_args(window))
+
+
+def fold(tensor: Tensor, dim: int | None, size: int, spatial: int) -> Tensor:
+    """A vmapped tensor with the mapped axis folded into the batch: what a batch is to vmap, the kernels do already."""
+    stacked = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+    return stacked.flatten(0, 1) if stacked.dim() == spatial + 3 else stacked
+
+
+def unfold(tensor: Tensor, size: int, axes: int) -> Tensor:
+    """The inverse of `fold` for a result whose unmapped form has ``axes`` axes."""
+    return tensor if tensor.dim() == axes + 1 else tensor.unflatten(0, (size, -1))
+
+
+def _axes(tensor: Tensor, dim: int | None) -> int:
+    return tensor.dim() if dim is None else tensor.dim() - 1
+
+
+class _Route(torch.autograd.Function):
+    @staticmethod
+    def forward(pooled: Tensor, codes: Tensor, input_size: tuple[int, ...], window: Window) -> Tensor:  # pyright: ignore
+        return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), *window_args(window))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # pyright: ignore
+        _, codes, ctx.input_size, ctx.window = inputs
+        ctx.save_for_backward(codes)
+        ctx.save_for_forward(codes)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore
+        return gather(grad, ctx.saved_tensors[0], ctx.window), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
+        return route(tangent, ctx.saved_tensors[0], ctx.input_size, ctx.window)
+
+    @staticmethod
+    def vmap(  # pyright: ignore
+        info: Any, in_dims: Any, pooled: Tensor, codes: Tensor, input_size: tuple[int, ...], window: Window
+    ) -> tuple[Tensor, int]:
+        size, axes = info.batch_size, _axes(pooled, in_dims[0])
+        folded = [fold(t, dim, size, window.dims) for t, dim in zip((pooled, codes), in_dims[:2], strict=True)]
+        return unfold(route(*folded, input_size, window), size, axes), 0
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(tensor: Tensor, codes: Tensor, window: Window) -> Tensor:  # pyright: ignore
+        return torch.ops.switchgrad.max_pool_gather(tensor, codes, *window_args(window))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # pyright: ignore
+        tensor, codes, ctx.window = inputs
+        ctx.input_size = tuple(tensor.shape[-ctx.window.dims :])
+        ctx.save_for_backward(codes)
+        ctx.save_for_forward(codes)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
+        return route(grad, ctx.saved_tensors[0], ctx.input_size, ctx.window), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
+        return gather(tangent, ctx.saved_tensors[0], ctx.window)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, tensor: Tensor, codes: Tensor, window: Window) -> tuple[Tensor, int]:  # pyright: ignore
+        size, axes = info.batch_size, _axes(tensor, in_dims[0])
+        folded = [fold(t, dim, size, window.dims) for t, dim in zip((tensor, codes), in_dims[:2], strict=True)]
+        return unfold(gather(*folded, window), size, axes), 0

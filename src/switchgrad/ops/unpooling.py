@@ -1,0 +1,69 @@
+"""Unpooling by flat indices: values back to where they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from switchgrad.ops.routing import fold, is_watched, unfold
+
+
+def unpool_by_indices(values: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
+    """``values`` at their flat, row-major ``indices`` into each channel of ``output_size``, 0 elsewhere.
+
+    Index -1 means nowhere. Where several indices name one cell the last in row-major order stays (deterministic, on
+    every device and for any number of threads), and only that one gets the gradient. An index beyond the output
+    raises an error that names it.
+    """
+    if is_watched(values):
+        return _Unpool.apply(values, indices, tuple(output_size))
+    return torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
+
+
+def stayed(indices: Tensor, output_size: Sequence[int]) -> Tensor:
+    """Which values unpooling keeps: those whose index is neither -1 nor named again later."""
+    dims = len(output_size)
+    index = indices.flatten(-dims)
+    order = torch.arange(1, index.shape[-1] + 1, device=indices.device).expand_as(index)
+    marks = order.reshape(indices.shape).contiguous()
+    last = torch.ops.switchgrad.max_unpool(marks, indices, list(output_size)).flatten(-dims)
+    return ((index >= 0) & (last.gather(-1, index.clamp_min(0)) == order)).reshape(indices.shape)
+
+
+def pick(tensor: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
+    """What ``tensor`` holds at the indices that `stayed`, 0 for the others. The adjoint of unpooling."""
+    dims = len(output_size)
+    taken = tensor.flatten(-dims).gather(-1, indices.flatten(-dims).clamp_min(0)).reshape(indices.shape)
+    return torch.where(stayed(indices, output_size), taken, 0)
+
+
+class _Unpool(torch.autograd.Function):
+    @staticmethod
+    def forward(values: Tensor, indices: Tensor, output_size: tuple[int, ...]) -> Tensor:  # pyright: ignore
+        return torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # pyright: ignore
+        _, indices, ctx.output_size = inputs
+        ctx.save_for_backward(indices)
+        ctx.save_for_forward(indices)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
+        return pick(grad, ctx.saved_tensors[0], ctx.output_size), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
+        return unpool_by_indices(tangent, ctx.saved_tensors[0], ctx.output_size)
+
+    @staticmethod
+    def vmap(  # pyright: ignore
+        info: Any, in_dims: Any, values: Tensor, indices: Tensor, output_size: tuple[int, ...]
+    ) -> tuple[Tensor, int]:
+        size, dims = info.batch_size, len(output_size)
+        axes = values.dim() - (in_dims[0] is not None)
+        folded = [fold(t, dim, size, dims) for t, dim in zip((values, indices), in_dims[:2], strict=True)]
+        return unfold(unpool_by_indices(*folded, output_size), size, axes), 0
