@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias, cast
 
+import torch
+
 from switchgrad.errors import GeometryError
 
 IntOrTuple: TypeAlias = "int | Sequence[int]"
@@ -171,7 +173,8 @@ def window(
     """
     if isinstance(padding, str):
         return _named_padding(dims, kernel_size, stride, padding, dilation, ceil_mode, input_size)
-    return _window(dims, _key(kernel_size), _key(stride), _key(padding), _key(dilation), bool(ceil_mode))
+    make = _window if torch.compiler.is_compiling() else _cached_window  # the compiler's tracer warns of caches
+    return make(dims, _key(kernel_size), _key(stride), _key(padding), _key(dilation), bool(ceil_mode))
 
 
 def _named_padding(
@@ -198,13 +201,12 @@ def _named_padding(
 
 
 def _key(value: object) -> object:
-    """The hashable form of a list or of nested lists, for the cache of `_window`."""
+    """The hashable form of a list or of nested lists, for `_cached_window`."""
     if isinstance(value, (list, tuple)):
         return tuple(_key(item) for item in cast("Sequence[object]", value))
     return value
 
 
-@lru_cache(maxsize=1024)
 def _window(dims: int, kernel_size: object, stride: object, padding: object, dilation: object, ceil: bool) -> Window:
     kernel = _per_axis("kernel_size", kernel_size, dims, minimum=1)
     result = Window(
@@ -218,6 +220,9 @@ def _window(dims: int, kernel_size: object, stride: object, padding: object, dil
         if max(pair) >= span:
             raise GeometryError(padding_too_large(axis, pair, span))
     return result
+
+
+_cached_window = lru_cache(maxsize=1024)(_window)
 
 
 def padding_too_large(axis: int, padding: Pair, span: int) -> str:

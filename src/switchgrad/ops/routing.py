@@ -39,6 +39,11 @@ def is_watched(tensor: Tensor) -> bool:
     )
 
 
+def function(traced: Any, eager: Any) -> Any:
+    """The autograd function to apply: the compiler's tracer refuses functions that have rules for forward mode."""
+    return traced if torch.compiler.is_compiling() else eager
+
+
 def route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Window) -> Tensor:
     """Every pooled cell's number, added to the input cell that won it; 0 elsewhere. The backward of max pooling.
 
@@ -46,14 +51,14 @@ def route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Wind
     layout of ``codes``. The sum over overlapping windows is taken in row-major order of the windows.
     """
     if is_watched(pooled):
-        return _Route.apply(pooled, codes, tuple(input_size), window)
+        return function(_Route, _EagerRoute).apply(pooled, codes, tuple(input_size), window)
     return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), *window_args(window))
 
 
 def gather(tensor: Tensor, codes: Tensor, window: Window) -> Tensor:
     """What ``tensor`` holds at each window's winner (0 where no cell won). The adjoint of `route`."""
     if is_watched(tensor):
-        return _Gather.apply(tensor, codes, window)
+        return function(_Gather, _EagerGather).apply(tensor, codes, window)
     return torch.ops.switchgrad.max_pool_gather(tensor, codes, *window_args(window))
 
 
@@ -87,6 +92,8 @@ class _Route(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore
         return gather(grad, ctx.saved_tensors[0], ctx.window), None, None, None
 
+
+class _EagerRoute(_Route):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
         return route(tangent, ctx.saved_tensors[0], ctx.input_size, ctx.window)
@@ -116,6 +123,8 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
         return route(grad, ctx.saved_tensors[0], ctx.input_size, ctx.window), None, None
 
+
+class _EagerGather(_Gather):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
         return gather(tangent, ctx.saved_tensors[0], ctx.window)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from switchgrad.ops.routing import fold, is_watched, unfold
+from switchgrad.ops.routing import fold, function, is_watched, unfold
 
 
 def unpool_by_indices(values: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
@@ -19,7 +20,7 @@ def unpool_by_indices(values: Tensor, indices: Tensor, output_size: Sequence[int
     raises an error that names it.
     """
     if is_watched(values):
-        return _Unpool.apply(values, indices, tuple(output_size))
+        return function(_Unpool, _EagerUnpool).apply(values, indices, tuple(output_size))
     return torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
 
 
@@ -36,7 +37,8 @@ def stayed(indices: Tensor, output_size: Sequence[int]) -> Tensor:
 def pick(tensor: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
     """What ``tensor`` holds at the indices that `stayed`, 0 for the others. The adjoint of unpooling."""
     dims = len(output_size)
-    taken = tensor.flatten(-dims).gather(-1, indices.flatten(-dims).clamp_min(0)).reshape(indices.shape)
+    channels = tensor.reshape(*tensor.shape[:-dims], math.prod(output_size))
+    taken = channels.gather(-1, indices.flatten(-dims).clamp_min(0)).reshape(indices.shape)
     return torch.where(stayed(indices, output_size), taken, 0)
 
 
@@ -55,6 +57,8 @@ class _Unpool(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
         return pick(grad, ctx.saved_tensors[0], ctx.output_size), None, None
 
+
+class _EagerUnpool(_Unpool):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
         return unpool_by_indices(tangent, ctx.saved_tensors[0], ctx.output_size)

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from switchgrad.geometry import Window
-from switchgrad.ops.routing import fold, gather, is_watched, route, unfold, window_args
+from switchgrad.ops.routing import fold, function, gather, is_watched, route, unfold, window_args
 
 
 def pool(input: Tensor, window: Window) -> Tensor:
     """The maxima; the codes are made only if a derivative may ask for them."""
     if is_watched(input):
-        return _MaxPool.apply(input, window)[0]
+        return function(_MaxPool, _EagerMaxPool).apply(input, window)[0]
     return torch.ops.switchgrad.max_pool_values(input, *window_args(window))
 
 
 def pool_with_codes(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """The maxima and their codes."""
     if is_watched(input):
-        return _MaxPool.apply(input, window)
+        return function(_MaxPool, _EagerMaxPool).apply(input, window)
     return torch.ops.switchgrad.max_pool(input, *window_args(window))
 
 
@@ -42,6 +42,8 @@ class _MaxPool(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None]:  # pyright: ignore
         return route(grad, ctx.saved_tensors[0], ctx.input_size, ctx.window), None
 
+
+class _EagerMaxPool(_MaxPool):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: Any) -> tuple[Tensor, None]:  # pyright: ignore
         return gather(tangent, ctx.saved_tensors[0], ctx.window), None
