@@ -42,159 +42,298 @@ class Covering {
   Scratch<Cover> covers_;
 };
 
-// Pooled cells that an input cell or row may have won: their numbers, their codes, and the code that means "won".
-template <class Raw, class Code>
+template <class Number, class Code>
+struct RouteKinds {
+  // As in the forward kernels: a code's lane is as wide as its number's lane, single lanes excepted.
+  using Lane = std::conditional_t<(sizeof(Code) > sizeof(Number)), Int<Code>, Int<Number>>;
+  static constexpr int lanes = sizeof(Code) > sizeof(Number) ? 1 : vector_bytes / static_cast<int>(sizeof(Number));
+};
+
+// The pooled numbers whose code says that this cell won, 0 elsewhere.
+template <int N, class Number, class Code>
+inline Vec<Number, N> won(const Number* pooled, const Code* codes, int64_t code) {
+  using Lane = typename RouteKinds<Number, Code>::Lane;
+  const auto lane = convert<Lane, N>(load<Vec<Code, N>>(codes));
+  return select(lane == broadcast<Lane, N>(static_cast<Lane>(static_cast<Code>(code))), load<Vec<Number, N>>(pooled),
+                Vec<Number, N>{});
+}
+
+// ---- planar ------------------------------------------------------------------------------------------------------
+
+// A row of pooled cells that an input row may have won: their numbers, their codes, the code of the row's first cell.
+template <class Number, class Code>
 struct Claim {
-  const Raw* pooled;
+  const Number* pooled;
   const Code* codes;
   int64_t code;
 };
 
-template <class Raw, class Code>
-struct RouteLane {
-  using type = std::conditional_t<(sizeof(Code) > sizeof(Raw)), Int<Code>, Int<Raw>>;
-  static constexpr int lanes = sizeof(Code) > sizeof(Raw) ? 1 : vector_bytes / static_cast<int>(sizeof(Raw));
+// Pooled rows laid out for reading at any shift: numbers ready to be added, codes as wide as they, and around them
+// cells that nobody won. The rows that the next input rows need again are kept.
+template <class T, class Code>
+class PooledRows {
+ public:
+  using Sum = typename Element<T>::Sum;
+  using Lane = typename RouteKinds<Sum, Code>::Lane;
+
+  explicit PooledRows(const RouteJob& job)
+      : job_(job),
+        deep_(Covering::most(job.window.axis[0])),
+        high_(Covering::most(job.window.axis[1])),
+        places_(job.window.axis[2].places),
+        margin_((job.window.axis[2].kernel - 1) * job.window.axis[2].dilation / job.window.axis[2].stride + 2),
+        length_(places_ + 2 * margin_),
+        numbers_(deep_ * high_ * length_),
+        codes_(deep_ * high_ * length_),
+        held_(deep_ * high_) {
+    for (int64_t i = 0; i < deep_ * high_ * length_; ++i) {
+      numbers_[i] = 0;
+      codes_[i] = -1;
+    }
+    for (int64_t i = 0; i < deep_ * high_; ++i) held_[i] = -1;
+  }
+
+  Claim<Sum, Lane> claim(int64_t plane, const Cover& z, const Cover& y) {
+    const Axis &depth = job_.window.axis[0], &height = job_.window.axis[1];
+    const int64_t slot = z.place % deep_ * high_ + y.place % high_;
+    const int64_t row = (plane * depth.places + z.place) * height.places + y.place;
+    Sum* numbers = numbers_.get() + slot * length_ + margin_;
+    Lane* codes = codes_.get() + slot * length_ + margin_;
+    if (held_[slot] != row) {
+      held_[slot] = row;
+      const auto* pooled = static_cast<const typename Element<T>::Raw*>(job_.pooled) + row * places_;
+      const auto* given = static_cast<const Code*>(job_.codes) + row * places_;
+      for (int64_t q = 0; q < places_; ++q) numbers[q] = Element<T>::widen(pooled[q]);
+      for (int64_t q = 0; q < places_; ++q) codes[q] = static_cast<Lane>(given[q]);
+    }
+    return {numbers, codes, (z.cell * height.kernel + y.cell) * job_.window.axis[2].kernel};
+  }
+
+ private:
+  const RouteJob& job_;
+  int64_t deep_, high_, places_, margin_, length_;
+  Scratch<Sum> numbers_;
+  Scratch<Lane> codes_;
+  Scratch<int64_t> held_;
 };
 
-// The pooled numbers whose code says that this cell won, 0 elsewhere.
-template <class Raw, class Code, int N>
-inline Vec<Raw, N> won(Vec<Raw, N> pooled, const Code* codes, int64_t code) {
-  using Lane = typename RouteLane<Raw, Code>::type;
-  const auto lane = convert<Lane, N>(load<Vec<Code, N>>(codes));
-  return select(lane == broadcast<Lane, N>(static_cast<Lane>(static_cast<Code>(code))), pooled, Vec<Raw, N>{});
-}
-
-// Two-cell windows two cells apart: each row is written straight from registers.
-template <class Raw, class Code>
-void route_pairs(const Claim<Raw, Code>& row, const Axis& width, Raw* routed) {
-  const int64_t whole = width.size / 2 < width.places ? width.size / 2 : width.places;
-  with_lanes<RouteLane<Raw, Code>::lanes>(whole, [&](auto lanes) {
-    constexpr int N = decltype(lanes)::value;
-    if (whole < N) return;
-    blocks<N>(whole, [&](int64_t q) {
-      const auto pooled = load<Vec<Raw, N>>(row.pooled + q);
-      store_pairs<Raw, N>(routed + 2 * q, won<Raw, Code, N>(pooled, row.codes + q, row.code),
-                          won<Raw, Code, N>(pooled, row.codes + q, row.code + 1));
-    });
-  });
-  for (int64_t w = 2 * whole; w < width.size; ++w) {
-    const int64_t q = w / 2, s = w % 2;
-    routed[w] = q < width.places ? won<Raw, Code, 1>(row.pooled[q], row.codes + q, row.code + s) : Raw{};
+// Which cells along the width can have won input cell w, where w + pad = i * stride + phase: cell `cell` of window
+// i - shift. For each phase from the first window to the last.
+struct Tap {
+  int64_t cell;
+  int64_t shift;
+};
+class Taps {
+ public:
+  explicit Taps(const Axis& width) : taps_(width.kernel), ends_(width.stride + 1) {
+    int64_t at = 0;
+    ends_[0] = 0;
+    for (int64_t phase = 0; phase < width.stride; ++phase) {
+      for (int64_t cell = width.kernel - 1; cell >= 0; --cell)
+        if (cell * width.dilation % width.stride == phase) taps_[at++] = {cell, cell * width.dilation / width.stride};
+      ends_[phase + 1] = at;
+    }
   }
-}
+  const Tap* begin(int64_t phase) const { return taps_.get() + ends_[phase]; }
+  const Tap* end(int64_t phase) const { return taps_.get() + ends_[phase + 1]; }
 
-// Sums along the width for any window: one row of sums for each residue modulo the stride, then zipped together.
+ private:
+  Scratch<Tap> taps_;
+  Scratch<int64_t> ends_;
+};
+
+// One input row as the sum of what its claims say.
 template <class T, class Code>
 class RowSums {
  public:
   using Raw = typename Element<T>::Raw;
   using Sum = typename Element<T>::Sum;
+  using Lane = typename RouteKinds<Sum, Code>::Lane;
+  static constexpr int lanes = RouteKinds<Sum, Code>::lanes;
 
-  explicit RowSums(const Axis& width)
-      : width_(width),
-        phases_(width.stride < width.span() ? width.stride : width.span()),
-        length_(width.places + (width.kernel - 1) * width.dilation / width.stride),
-        sums_(phases_ * length_) {}
+  RowSums(const Axis& width, int64_t most_claims)
+      : width_(width), taps_(width), claims_(most_claims), row_(width.size), phase_(width.size) {}
 
-  void clear() { std::memset(sums_.get(), 0, static_cast<size_t>(phases_ * length_) * sizeof(Sum)); }
+  void clear() { count_ = 0; }
+  void add(const Claim<Sum, Lane>& claim) { claims_[count_++] = claim; }
 
-  void add(const Claim<Raw, Code>& row) {
-    for (int64_t s = width_.kernel - 1; s >= 0; --s) {  // for one input cell: from its first window to its last
-      const int64_t away = s * width_.dilation;
-      Sum* sums = sums_.get() + away % width_.stride * length_ + away / width_.stride;
-      const int64_t code = row.code + s;
-      int64_t q = 0;
-      if constexpr (std::is_same_v<Raw, Sum>) {
-        constexpr int N = RouteLane<Raw, Code>::lanes;
-        for (; q + N <= width_.places; q += N)
-          store(sums + q, load<Vec<Raw, N>>(sums + q) +
-                              won<Raw, Code, N>(load<Vec<Raw, N>>(row.pooled + q), row.codes + q, code));
-      }
-      for (; q < width_.places; ++q)
-        if (row.codes[q] == static_cast<Code>(code))
-          sums[q] = static_cast<Sum>(sums[q] + Element<T>::widen(row.pooled[q]));
-    }
-  }
-
-  void write(Raw* routed) const {
-    for (int64_t phase = 0; phase < width_.stride; ++phase) {
-      const int64_t behind = phase - width_.pad_begin;  // input cells behind + i * stride, i >= 0, have this residue
-      const int64_t first = behind >= 0 ? 0 : (-behind + width_.stride - 1) / width_.stride;
-      const Sum* sums = sums_.get() + phase * length_;
-      for (int64_t i = first, w = behind + first * width_.stride; w < width_.size; ++i, w += width_.stride)
-        routed[w] = phase < phases_ && i < length_ ? Element<T>::narrow(sums[i]) : Raw{};
+  void write(Raw* routed) {
+    if constexpr (std::is_same_v<Raw, Sum>) {
+      sum(routed);
+    } else {
+      sum(row_.get());
+      for (int64_t w = 0; w < width_.size; ++w) routed[w] = Element<T>::narrow(row_[w]);
     }
   }
 
  private:
+  template <int N>
+  Vec<Sum, N> at(int64_t phase, int64_t i) const {
+    Vec<Sum, N> total{};
+    for (int64_t c = 0; c < count_; ++c)
+      for (const Tap* tap = taps_.begin(phase); tap != taps_.end(phase); ++tap)
+        total = static_cast<Vec<Sum, N>>(total + won<N>(claims_[c].pooled + i - tap->shift,
+                                                        claims_[c].codes + i - tap->shift,
+                                                        claims_[c].code + tap->cell));
+    return total;
+  }
+
+  void sum(Sum* to) {
+    const int64_t pad = width_.pad_begin;
+    if (width_.stride == 1)
+      return cascade<lanes>(0, width_.size, [&](auto n, int64_t w) {
+        store(to + w, at<decltype(n)::value>(0, w + pad));
+      });
+    if (width_.stride == 2) return sum_pairs(to);
+    for (int64_t phase = 0; phase < width_.stride; ++phase) {
+      const int64_t behind = phase - pad;  // cells behind + i * stride have this phase
+      const int64_t first = behind >= 0 ? 0 : (-behind + width_.stride - 1) / width_.stride;
+      const int64_t start = behind + first * width_.stride;
+      const int64_t count = start < width_.size ? (width_.size - start + width_.stride - 1) / width_.stride : 0;
+      cascade<lanes>(0, count, [&](auto n, int64_t i) {
+        store(phase_.get() + i, at<decltype(n)::value>(phase, first + i));
+      });
+      for (int64_t i = 0; i < count; ++i) to[start + i * width_.stride] = phase_[i];
+    }
+  }
+
+  void sum_pairs(Sum* to) {
+    int64_t w = width_.pad_begin % 2;
+    if (w == 1) to[0] = at<1>(1, width_.pad_begin / 2);
+    const int64_t first = (w + width_.pad_begin) / 2, pairs = (width_.size - w) / 2;
+    cascade<lanes>(0, pairs, [&](auto n, int64_t i) {
+      constexpr int N = decltype(n)::value;
+      store_pairs<Sum, N>(to + w + 2 * i, at<N>(0, first + i), at<N>(1, first + i));
+    });
+    if (w + 2 * pairs < width_.size) to[w + 2 * pairs] = at<1>(0, first + pairs);
+  }
+
   Axis width_;
-  int64_t phases_, length_;
-  Scratch<Sum> sums_;
+  Taps taps_;
+  Scratch<Claim<Sum, Lane>> claims_;
+  Scratch<Sum> row_, phase_;
+  int64_t count_ = 0;
 };
 
-template <class T, class Code>
-void route_planar(const RouteJob& job, int64_t begin, int64_t end) {
-  using Raw = typename Element<T>::Raw;
-  const Axis &depth = job.window.axis[0], &height = job.window.axis[1], &width = job.window.axis[2];
-  const bool pairs = width.kernel == 2 && width.stride == 2 && width.dilation == 1 && width.pad_begin == 0;
-  const Covering in_depth(depth), in_height(height);
-  RowSums<T, Code> sums(width);
-  const auto* pooled = static_cast<const Raw*>(job.pooled);
-  const auto* codes = static_cast<const Code*>(job.codes);
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t h = item % height.size, d = item / height.size % depth.size;
-    const int64_t plane = item / (height.size * depth.size);
-    Raw* routed = static_cast<Raw*>(job.routed) + item * width.size;
-    const int64_t rows = in_depth.size(d) * in_height.size(h);
-    if (rows == 0) {
-      std::memset(routed, 0, static_cast<size_t>(width.size) * sizeof(Raw));
-      continue;
-    }
-    if (!pairs || rows > 1) sums.clear();
-    for (const Cover* z = in_depth.begin(d); z != in_depth.end(d); ++z)
-      for (const Cover* y = in_height.begin(h); y != in_height.end(h); ++y) {
-        const int64_t at = ((plane * depth.places + z->place) * height.places + y->place) * width.places;
-        const Claim<Raw, Code> row{pooled + at, codes + at, (z->cell * height.kernel + y->cell) * width.kernel};
-        if (pairs && rows == 1) {
-          route_pairs(row, width, routed);
-        } else {
-          sums.add(row);
-        }
-      }
-    if (!pairs || rows > 1) sums.write(routed);
+// Two-cell windows two cells apart: each row is written straight from registers.
+template <int N, class Raw, class Code>
+void route_pairs(const Claim<Raw, Code>& row, int64_t whole, const Axis& width, Raw* routed) {
+  blocks<N>(whole, [&](int64_t q) {
+    store_pairs<Raw, N>(routed + 2 * q, won<N>(row.pooled + q, row.codes + q, row.code),
+                        won<N>(row.pooled + q, row.codes + q, row.code + 1));
+  });
+  for (int64_t w = 2 * whole; w < width.size; ++w) {
+    const int64_t q = w / 2;
+    routed[w] = q < width.places ? won<1>(row.pooled + q, row.codes + q, row.code + w % 2) : Raw{};
   }
 }
 
-// One input pixel, all its channels.
+// Calls body(item, plane, d, h) for input rows begin .. end - 1.
+template <class F>
+void for_each_input_row(const RouteJob& job, int64_t begin, int64_t end, F&& body) {
+  const int64_t heights = job.window.axis[1].size, depths = job.window.axis[0].size;
+  for (int64_t item = begin; item < end;) {
+    const int64_t volume = item / heights;
+    const int64_t until = (volume + 1) * heights < end ? (volume + 1) * heights : end;
+    for (int64_t h = item - volume * heights; item < until; ++item, ++h) body(item, volume / depths, volume % depths, h);
+  }
+}
+
 template <class T, class Code>
-void route_pixel(const Claim<typename Element<T>::Raw, Code>* claims, int64_t count, int64_t channels,
-                 typename Element<T>::Raw* routed) {
+void route_planar_pairs(const RouteJob& job, int64_t begin, int64_t end) {
   using Raw = typename Element<T>::Raw;
-  using Sum = typename Element<T>::Sum;
-  if (count == 0) {
-    std::memset(routed, 0, static_cast<size_t>(channels) * sizeof(Raw));
-    return;
-  }
-  if (count > 1 && !std::is_same_v<Raw, Sum>) {
-    for (int64_t c = 0; c < channels; ++c) {
-      Sum sum = 0;
-      for (int64_t i = 0; i < count; ++i)
-        if (claims[i].codes[c] == static_cast<Code>(claims[i].code))
-          sum = static_cast<Sum>(sum + Element<T>::widen(claims[i].pooled[c]));
-      routed[c] = Element<T>::narrow(sum);
-    }
-    return;
-  }
-  with_lanes<RouteLane<Raw, Code>::lanes>(channels, [&](auto lanes) {
-    constexpr int N = decltype(lanes)::value;
-    blocks<N>(channels, [&](int64_t c) {
-      auto sum = won<Raw, Code, N>(load<Vec<Raw, N>>(claims[0].pooled + c), claims[0].codes + c, claims[0].code);
-      for (int64_t i = 1; i < count; ++i)
-        sum = static_cast<Vec<Raw, N>>(sum + won<Raw, Code, N>(load<Vec<Raw, N>>(claims[i].pooled + c),
-                                                               claims[i].codes + c, claims[i].code));
-      store(routed + c, sum);
+  const Axis &depth = job.window.axis[0], &height = job.window.axis[1], &width = job.window.axis[2];
+  const Covering in_depth(depth), in_height(height);
+  const int64_t whole = width.size / 2 < width.places ? width.size / 2 : width.places;
+  with_lanes<RouteKinds<Raw, Code>::lanes>(whole, [&](auto lanes) {
+    for_each_input_row(job, begin, end, [&](int64_t item, int64_t plane, int64_t d, int64_t h) {
+      Raw* routed = static_cast<Raw*>(job.routed) + item * width.size;
+      if (in_depth.size(d) == 0 || in_height.size(h) == 0) {
+        std::memset(routed, 0, static_cast<size_t>(width.size) * sizeof(Raw));
+        return;
+      }
+      const Cover &z = *in_depth.begin(d), &y = *in_height.begin(h);
+      const int64_t at = ((plane * depth.places + z.place) * height.places + y.place) * width.places;
+      route_pairs<decltype(lanes)::value, Raw, Code>(
+          {static_cast<const Raw*>(job.pooled) + at, static_cast<const Code*>(job.codes) + at,
+           (z.cell * height.kernel + y.cell) * width.kernel},
+          whole, width, routed);
     });
   });
+}
+
+template <class T, class Code>
+void route_planar_any(const RouteJob& job, int64_t begin, int64_t end) {
+  using Raw = typename Element<T>::Raw;
+  const Axis &depth = job.window.axis[0], &height = job.window.axis[1], &width = job.window.axis[2];
+  const Covering in_depth(depth), in_height(height);
+  PooledRows<T, Code> rows(job);
+  RowSums<T, Code> sums(width, Covering::most(depth) * Covering::most(height));
+  for_each_input_row(job, begin, end, [&](int64_t item, int64_t plane, int64_t d, int64_t h) {
+    sums.clear();
+    for (const Cover* z = in_depth.begin(d); z != in_depth.end(d); ++z)
+      for (const Cover* y = in_height.begin(h); y != in_height.end(h); ++y) sums.add(rows.claim(plane, *z, *y));
+    sums.write(static_cast<Raw*>(job.routed) + item * width.size);
+  });
+}
+
+template <class T, class Code>
+void route_planar(const RouteJob& job, int64_t begin, int64_t end) {
+  const Axis* axis = job.window.axis;
+  const bool pairs = axis[2].kernel == 2 && axis[2].stride == 2 && axis[2].dilation == 1 && axis[2].pad_begin == 0;
+  if (pairs && !axis[0].overlaps() && !axis[1].overlaps()) return route_planar_pairs<T, Code>(job, begin, end);
+  route_planar_any<T, Code>(job, begin, end);
+}
+
+// ---- channels last -----------------------------------------------------------------------------------------------
+
+// Pooled pixels that an input pixel may have won: where they are, in pixels, and which code says so.
+struct PixelClaim {
+  int64_t where;
+  int64_t code;
+};
+
+// Half-precision sums are taken in float and rounded once.
+template <class T, class Code>
+void sum_halves(const PixelClaim* claims, int64_t count, const RouteJob& job, typename Element<T>::Raw* routed) {
+  constexpr int block = 16;
+  const auto* pooled = static_cast<const typename Element<T>::Raw*>(job.pooled);
+  const auto* codes = static_cast<const Code*>(job.codes);
+  cascade<block>(0, job.channels, [&](auto lanes, int64_t c) {
+    constexpr int N = decltype(lanes)::value;
+    float sums[N] = {};
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t at = claims[i].where * job.channels + c;
+      const auto code = static_cast<Code>(claims[i].code);
+      for (int j = 0; j < N; ++j) sums[j] += codes[at + j] == code ? Element<T>::widen(pooled[at + j]) : 0.0f;
+    }
+    for (int j = 0; j < N; ++j) routed[c + j] = Element<T>::narrow(sums[j]);
+  });
+}
+
+// One input pixel, all its channels.
+template <class T, class Code, int N>
+void route_pixel(const PixelClaim* claims, int64_t count, const RouteJob& job, typename Element<T>::Raw* routed) {
+  using Raw = typename Element<T>::Raw;
+  const auto* pooled = static_cast<const Raw*>(job.pooled);
+  const auto* codes = static_cast<const Code*>(job.codes);
+  const auto part = [&](int64_t i, int64_t c) {
+    const int64_t at = claims[i].where * job.channels + c;
+    return won<N>(pooled + at, codes + at, claims[i].code);
+  };
+  if (count == 0) {
+    std::memset(routed, 0, static_cast<size_t>(job.channels) * sizeof(Raw));
+  } else if (count == 1) {
+    blocks<N>(job.channels, [&](int64_t c) { store(routed + c, part(0, c)); });
+  } else if constexpr (std::is_same_v<Raw, typename Element<T>::Sum>) {
+    blocks<N>(job.channels, [&](int64_t c) {
+      auto sum = part(0, c);
+      for (int64_t i = 1; i < count; ++i) sum = static_cast<Vec<Raw, N>>(sum + part(i, c));
+      store(routed + c, sum);
+    });
+  } else {
+    sum_halves<T, Code>(claims, count, job, routed);
+  }
 }
 
 template <class T, class Code>
@@ -202,23 +341,28 @@ void route_channels_last(const RouteJob& job, int64_t begin, int64_t end) {
   using Raw = typename Element<T>::Raw;
   const Axis &depth = job.window.axis[0], &height = job.window.axis[1], &width = job.window.axis[2];
   const Covering in_depth(depth), in_height(height), in_width(width);
-  Scratch<Claim<Raw, Code>> claims(Covering::most(depth) * Covering::most(height) * Covering::most(width));
-  const auto* pooled = static_cast<const Raw*>(job.pooled);
-  const auto* codes = static_cast<const Code*>(job.codes);
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t w = item % width.size, h = item / width.size % height.size;
-    const int64_t d = item / (width.size * height.size) % depth.size;
-    const int64_t n = item / (width.size * height.size * depth.size);
-    int64_t count = 0;
-    for (const Cover* z = in_depth.begin(d); z != in_depth.end(d); ++z)
-      for (const Cover* y = in_height.begin(h); y != in_height.end(h); ++y)
-        for (const Cover* x = in_width.begin(w); x != in_width.end(w); ++x) {
-          const int64_t place = ((n * depth.places + z->place) * height.places + y->place) * width.places + x->place;
-          const int64_t code = ((z->cell * height.kernel) + y->cell) * width.kernel + x->cell;
-          claims[count++] = {pooled + place * job.channels, codes + place * job.channels, code};
-        }
-    route_pixel<T, Code>(claims.get(), count, job.channels, static_cast<Raw*>(job.routed) + item * job.channels);
-  }
+  const int64_t most_rows = Covering::most(depth) * Covering::most(height);
+  Scratch<PixelClaim> row_claims(most_rows), claims(most_rows * Covering::most(width));
+  with_lanes<RouteKinds<Raw, Code>::lanes>(job.channels, [&](auto lanes) {
+    for (int64_t item = begin; item < end;) {
+      const int64_t row = item / width.size, h = row % height.size, volume = row / height.size;
+      const int64_t d = volume % depth.size, n = volume / depth.size;
+      int64_t rows = 0;
+      for (const Cover* z = in_depth.begin(d); z != in_depth.end(d); ++z)
+        for (const Cover* y = in_height.begin(h); y != in_height.end(h); ++y)
+          row_claims[rows++] = {((n * depth.places + z->place) * height.places + y->place) * width.places,
+                                (z->cell * height.kernel + y->cell) * width.kernel};
+      const int64_t until = (row + 1) * width.size < end ? (row + 1) * width.size : end;
+      for (int64_t w = item - row * width.size; item < until; ++item, ++w) {
+        int64_t count = 0;
+        for (int64_t i = 0; i < rows; ++i)
+          for (const Cover* x = in_width.begin(w); x != in_width.end(w); ++x)
+            claims[count++] = {row_claims[i].where + x->place, row_claims[i].code + x->cell};
+        route_pixel<T, Code, decltype(lanes)::value>(claims.get(), count, job,
+                                                     static_cast<Raw*>(job.routed) + item * job.channels);
+      }
+    }
+  });
 }
 
 }  // namespace
