@@ -26,3 +26,7 @@ class RunError(SwitchgradError, ValueError):
 
 class NativeLibraryWarning(UserWarning):
     """The compiled kernels cannot be used, so every operator runs on its (slower) reference."""
+
+
+class DataWarning(UserWarning):
+    """Data that can be used but deserve a look: left-out files, a class that one split lacks, pictures in both splits."""
