@@ -94,6 +94,24 @@ def test_any_size_and_channels(name, channels, size, classes):
         assert not torch.allclose(net(other), scores)
 
 
+@pytest.mark.parametrize(
+    ("name", "layer", "features"),
+    [
+        # lenet5: 12-6-2-1 without padding C3; 11-5-5-2 and 4-2-2-1 with it.
+        ("lenet5", "c5", {12: 16, 11: 16 * 4, 4: 16}),
+        # convnet: 10-8-4-2-1 without padding; 9-9-4-4-2 and 4-4-2-2-1 with it.
+        ("convnet", "output", {10: 64, 9: 64 * 4, 4: 64}),
+    ],
+)
+def test_small_pictures_are_padded_as_documented(name, layer, features):
+    for pixels, count in features.items():
+        net = models.create(name, input_size=(pixels, pixels))
+        assert net.get_submodule(layer).in_features == count
+        assert net.eval()(torch.zeros(1, 1, pixels, pixels)).shape == (1, 10)
+    wide = models.create(name, input_size=(9, 28)).get_submodule("c3" if name == "lenet5" else "conv2")
+    assert wide.padding == ((2, 0) if name == "lenet5" else (1, 0))
+
+
 def test_lists_are_sizes_too():
     assert models.create("lenet5", input_size=[28, 28])(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
 
@@ -163,7 +181,7 @@ def test_errors_that_are_not_about_the_shape_pass_through():
     assert not isinstance(caught.value, ModelError)
 
 
-def test_networks_can_be_sliced_and_compiled_in_one_graph():
+def test_networks_can_be_sliced():
     net = models.create("lenet5").eval()
     x = torch.randn(2, 1, 28, 28)
     assert net[:3](x).shape == (2, 6, 14, 14)
@@ -175,3 +193,16 @@ def test_summary_of_every_model_is_json():
         card = models.card(name)
         text = json.dumps(models.summary(models.create(name), card.input_shape).to_dict())
         assert json.loads(text)["totals"]["parameters"] == card.parameters
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # PyTorch's tracer does that
+@pytest.mark.parametrize("name", sorted(BY_HAND))
+def test_networks_compile_and_export_without_a_break(name):
+    torch.manual_seed(0)
+    net = models.create(name, input_size=(28, 28)).eval()
+    x = torch.randn(3, 1, 28, 28)
+    assert torch.equal(torch.compile(net, fullgraph=True, backend="eager")(x), net(x))
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(net, (x,), dynamic_shapes=({0: batch},))
+    torch.testing.assert_close(program.module()(x[:2]), net(x[:2]))

@@ -7,6 +7,15 @@ from sklearn.datasets import load_digits
 from switchgrad import models
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Steps this small are slower on several threads, and far slower on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def digits():
     """32 real handwritten digits of 8x8, brought to mean 0 and deviation 1, with their labels."""

@@ -98,6 +98,8 @@ def test_a_table_that_does_not_fit_is_refused(table, words):
 def test_padding_must_be_alike_on_both_sides():
     with pytest.raises(ModelError, match="both sides"):
         MappedConv2d(3, 4, TABLE, 3, padding=((0, 1), (1, 1)))
+    with pytest.raises(ModelError, match='padding is "same"'):
+        MappedConv2d(3, 4, TABLE, 3, padding="same")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from switchgrad.errors import GeometryError, ModelError
-from switchgrad.geometry import IntOrTuple, Padding, window
+from switchgrad.geometry import IntOrTuple, window
 
 
 class MappedConv2d(nn.Module):
@@ -25,8 +25,8 @@ class MappedConv2d(nn.Module):
     axis. New weights and biases are uniform in ``±1 / sqrt(fan-in)``, the fan-in counted for each output map alone.
 
     Raises `ModelError` for a table that does not fit (another number of lists than ``out_channels``, an empty list,
-    an input map that does not exist or is listed twice) and for padding that differs between the two sides of an axis;
-    `GeometryError` for an input of another rank or number of channels, or smaller than the kernel.
+    an input map that does not exist or is listed twice) and for padding that is a word or differs between the two
+    sides of an axis; `GeometryError` for an input of another rank or number of channels, or smaller than the kernel.
 
     LeCun et al. 1998, II.B, table I: such a table breaks the symmetry between maps and bounds the number of weights.
 
@@ -46,7 +46,7 @@ class MappedConv2d(nn.Module):
         connections: Sequence[Sequence[int]],
         kernel_size: IntOrTuple,
         stride: IntOrTuple = 1,
-        padding: Padding = 0,
+        padding: IntOrTuple = 0,
         dilation: IntOrTuple = 1,
         bias: bool = True,
         device: torch.device | str | None = None,
@@ -56,6 +56,8 @@ class MappedConv2d(nn.Module):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.connections = _checked(connections, in_channels, out_channels)
+        if isinstance(padding, str):
+            raise ModelError(f'padding is "{padding}"; MappedConv2d wants an integer or one per axis')
         self.window = window(2, kernel_size, stride, padding, dilation)
         if any(begin != end for begin, end in self.window.padding):
             raise ModelError(f"padding is {padding!r}; MappedConv2d pads both sides of an axis alike")

@@ -48,8 +48,8 @@ class Row:
 class Summary:
     """The rows of a network and their totals; ``str`` of it is a plain table, `to_dict` is ready for JSON.
 
-    ``uncounted`` names the weighty functions that ``forward`` calls outside of any layer: they have no row, and their
-    multiply-adds and maps are in no total.
+    ``uncounted`` names the weighty functions (convolution, pooling, matrix products) that a ``forward`` calls itself,
+    not through a layer: they have no row, and their multiply-adds and maps are in no total.
     """
 
     model: str
@@ -76,7 +76,7 @@ class Summary:
 
     @property
     def macs_complete(self) -> bool:
-        """Whether `macs` is the whole: every layer has a rule and no weighty function is outside of layers."""
+        """Whether `macs` is the whole: every layer has a rule, and no weighty function is called outside of layers."""
         return not self.uncounted and all(row.macs is not None for row in self.rows)
 
     @property
@@ -138,7 +138,7 @@ class Summary:
         ]
         if self.uncounted:
             names = ", ".join(dict.fromkeys(self.uncounted))
-            rows.append(("not counted", f"forward calls {names} outside of any layer; a layer would have a row"))
+            rows.append(("not counted", f"{names}, called outside of layers; a layer would have a row"))
         return aligned(rows, frozenset({0, 1}))
 
 
@@ -225,7 +225,7 @@ class _Book:
             trainable=trainable,
             macs=macs,
             activation_bytes=0 if is_view(layer) else call.values * self._value_bytes,
-            switch_bytes=switch_bytes(layer, call.values),
+            switch_bytes=switch_bytes(layer, math.prod(call.outputs)),
             receptive_field=None if sight is None else tuple(field.size for field in sight.fields),
             jump=None if sight is None or sight.flat else tuple(field.jump for field in sight.fields),
             note="; ".join(notes),

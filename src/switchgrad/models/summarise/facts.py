@@ -15,6 +15,7 @@ from switchgrad import nn as sg_nn
 from switchgrad.geometry import Window, window
 from switchgrad.nn.mapped_conv import MappedConv2d
 from switchgrad.nn.subsampling import TrainableSubsampling2d
+from switchgrad.ops.layout import code_dtype
 
 Shape: TypeAlias = tuple[int, ...]
 Kinds: TypeAlias = tuple[type[nn.Module], ...]
@@ -44,7 +45,7 @@ _NORMALISATIONS: Kinds = (
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
     *(nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.LocalResponseNorm),
 )
-_VIEWS: Kinds = (nn.Flatten, nn.Unflatten, nn.Identity)
+_VIEWS: Kinds = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Sequential)
 
 
 def window_of(layer: nn.Module, input_size: Shape) -> Window | None:
@@ -173,15 +174,15 @@ def is_known(layer: nn.Module) -> bool:
 def switch_bytes(layer: nn.Module, values: int) -> int:
     """Bytes in which a max pooling layer remembers the winners of its ``values`` outputs for the backward pass.
 
-    Ours keeps a switch of one byte (windows up to 254 cells; two bytes up to 32,766, then four), PyTorch's an index of
+    Ours keeps a switch of one byte (windows up to 254 cells, then two or four), PyTorch's an index of
     eight. 0 for every other layer.
     """
     if (dims := _dims(layer, _SWITCHED)) > 0:
         cells = math.prod(_axes(cast("Any", layer).kernel_size, dims))
-        return values * (1 if cells <= 254 else 2 if cells <= 32_766 else 4)
+        return values * code_dtype(cells).itemsize
     return values * 8 if isinstance(layer, _INDEXED) else 0
 
 
 def is_view(layer: nn.Module) -> bool:
-    """Whether the layer's output lies in the memory of its input (reshaping, or ``inplace=True``)."""
+    """Whether the output lies in the memory of the input: reshaping, ``inplace=True``, a Sequential of nothing."""
     return isinstance(layer, _VIEWS) or bool(getattr(layer, "inplace", False))

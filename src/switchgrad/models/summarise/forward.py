@@ -23,18 +23,22 @@ from switchgrad.errors import ModelError
 from switchgrad.geometry import ReceptiveField
 from switchgrad.models.summarise.facts import Shape, is_known, window_of
 from switchgrad.models.summarise.sight import Follow, Known, Sight, Sights, tensors_in
+from switchgrad.models.summarise.table import by
 
 _SMALL_MACS = 500_000_000
 
-UNCOUNTED = frozenset(
+_WEIGHTY_PREFIXES = ("conv", "max_pool", "avg_pool", "adaptive_", "lp_pool", "fractional_max_pool")
+_WEIGHTY = frozenset(
     {
-        *(f"{kind}{dims}d" for kind in ("conv", "conv_transpose", "max_pool", "avg_pool") for dims in (1, 2, 3)),
-        *(f"adaptive_{kind}_pool{dims}d" for kind in ("max", "avg") for dims in (1, 2, 3)),
         *("linear", "bilinear", "matmul", "bmm", "mm", "addmm", "einsum", "baddbmm", "scaled_dot_product_attention"),
-        *("lp_pool1d", "lp_pool2d", "interpolate", "unfold", "fold", "multi_head_attention_forward"),
+        *("interpolate", "unfold", "fold", "multi_head_attention_forward"),
     }
 )
-"""Functions that are worth a row: called outside of any layer they are named below the table."""
+
+
+def is_weighty(name: str) -> bool:
+    """Whether a function is worth a row, so that it is named below the table where no layer calls it."""
+    return name in _WEIGHTY or name.startswith(_WEIGHTY_PREFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +91,13 @@ def watch(module: nn.Module, layers: dict[nn.Module, str], shape: Shape, input_d
         if not _is_small(tensors, shape):
             # What fails here may only need values; the pass for real below tells.
             with suppress(Exception):
-                return _run(module, layers, _on_meta(tensors), input)
+                return _run(module, _Watcher(layers), _on_meta(tensors), input)
+        watcher = _Watcher(layers)
         try:
             device = next((tensor.device for tensor in tensors.values()), torch.device("cpu"))
-            return _run(module, layers, _buffers_copied(module, tensors), torch.zeros_like(input, device=device))
+            return _run(module, watcher, _buffers_copied(module, tensors), torch.zeros_like(input, device=device))
         except Exception as error:
-            raise _refusal(module, shape, error) from error
+            raise _refusal(module, shape, watcher.where(), error) from error
 
 
 def _is_small(tensors: dict[str, Tensor], shape: Shape) -> bool:
@@ -117,9 +122,9 @@ def _buffers_copied(module: nn.Module, tensors: dict[str, Tensor]) -> dict[str, 
     return {**tensors, **{name: buffer.clone() for name, buffer in module.named_buffers()}}
 
 
-def _refusal(module: nn.Module, shape: Shape, error: Exception) -> ModelError:
+def _refusal(module: nn.Module, shape: Shape, where: str, error: Exception) -> ModelError:
     text = str(error).strip().split("\n")[0] or type(error).__name__
-    return ModelError(f"{type(module).__name__} cannot take an input of {'x'.join(map(str, shape))}: {text}")
+    return ModelError(f"{type(module).__name__} cannot take an input of {by(shape)}: {where}{text}")
 
 
 @contextmanager
@@ -134,20 +139,24 @@ def _as_found(module: nn.Module) -> Generator[None]:
             part.training = training
 
 
-def _run(module: nn.Module, layers: dict[nn.Module, str], tensors: dict[str, Tensor], input: Tensor) -> Record:
+def _run(module: nn.Module, watcher: _Watcher, tensors: dict[str, Tensor], input: Tensor) -> Record:
     """The watched pass itself, with ``tensors`` in the place of the module's own."""
-    watcher = _Watcher(layers)
     for tensor in tensors.values():
         watcher.sights.put_constant(tensor)
     spatial = tuple(input.shape[2:])
     watcher.sights.put(input, Sight((ReceptiveField(),) * len(spatial), spatial) if spatial else None)
     with ExitStack() as stack:
-        for layer in layers:
+        for layer in watcher.layers:
             stack.callback(layer.register_forward_pre_hook(watcher.enter, with_kwargs=True).remove)
             stack.callback(layer.register_forward_hook(watcher.leave, with_kwargs=True).remove)
         stack.enter_context(Follow(watcher.sights, watcher.called))
         functional_call(module, tensors, (input,))
     return watcher.record
+
+
+def _is_ready_made(layer: nn.Module) -> bool:
+    """Whether the layer's own row tells what the functions in it do."""
+    return is_known(layer) or type(layer).__module__.startswith(("torch.nn.", "switchgrad."))
 
 
 class _Watcher:
@@ -156,15 +165,21 @@ class _Watcher:
     def __init__(self, layers: dict[nn.Module, str]) -> None:
         self.record = Record()
         self.sights = Sights()
-        self._layers = layers
+        self.layers = layers
         self._containers = {layer for layer in layers if not is_known(layer) and next(layer.children(), None)}
         self._open: list[tuple[nn.Module, Shape, Known]] = []
         self._made: dict[int, weakref.ref[Tensor]] = {}
 
+    def where(self) -> str:
+        """The innermost layer that has not ended, to begin a sentence about an error."""
+        if not self._open:
+            return ""
+        layer = self._open[-1][0]
+        return f'layer "{self.layers[layer]}" ({type(layer).__name__}): '
+
     def called(self, name: str) -> None:
-        """Note a weighty function that no layer called."""
-        inside = any(layer not in self._containers for layer, _, _ in self._open)
-        if not inside and name in UNCOUNTED:
+        """Note a weighty function that no layer called, or one that is not PyTorch's or ours."""
+        if is_weighty(name) and not any(_is_ready_made(layer) for layer, _, _ in self._open):
             self.record.uncounted.append(name)
 
     def enter(self, layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -184,7 +199,7 @@ class _Watcher:
             self.sights.put(outputs[0], sight.through(window, shape[2:]) if fits and sight else None)
         after = self.sights.get(outputs[0]) if outputs else None
         values = self._new_values(layer, outputs)
-        self.record.calls.append(Call(self._layers[layer], layer, inputs, shape, values, after))
+        self.record.calls.append(Call(self.layers[layer], layer, inputs, shape, values, after))
 
     def _new_values(self, layer: nn.Module, outputs: list[Tensor]) -> int:
         """Values that this call made; what a container only hands on from a layer within is not counted again."""

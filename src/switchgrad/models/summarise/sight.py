@@ -18,7 +18,6 @@ from torch.overrides import TorchFunctionMode
 from switchgrad.geometry import ReceptiveField, Window
 
 
-
 def _words(*lines: str) -> frozenset[str]:
     return frozenset(word for line in lines for word in line.split())
 
