@@ -29,4 +29,4 @@ class NativeLibraryWarning(UserWarning):
 
 
 class DataWarning(UserWarning):
-    """Data that can be used but deserve a look: left-out files, a class that one split lacks, pictures in both splits."""
+    """Data that can be used but deserve a look: files left out, a class that a split lacks, pictures in both splits."""

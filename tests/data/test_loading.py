@@ -240,9 +240,13 @@ def test_too_large_for_memory_is_said_before_it_is_tried(tmp_path, monkeypatch):
 
 def test_names_lists_every_source():
     assert data.names() == list(SOURCES)
+    assert all(data.describe(name) for name in data.names())
+    with pytest.raises(DataError, match="'x' is not the name of a data set"):
+        data.describe("x")
     assert locate.cache_folder().name == "switchgrad"
 
 
+@pytest.mark.slow
 def test_the_real_sets(shared_data):
     """Counts and published statistics: https://github.com/zalandoresearch/fashion-mnist and LeCun's page."""
     published = {"mnist": (0.1307, 0.3081), "fashion-mnist": (0.2860, 0.3530)}

@@ -10,7 +10,7 @@ from switchgrad.data.dataset import Dataset, Progress, Split
 from switchgrad.data.images import read_image
 from switchgrad.data.loading import load
 from switchgrad.data.reading import BadFilesError, Problem
-from switchgrad.data.sources import names
+from switchgrad.data.sources import describe, names
 from switchgrad.data.transforms import POLICIES, augment, check_policy, normalise
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "augment",
     "check",
     "check_policy",
+    "describe",
     "load",
     "names",
     "normalise",

@@ -188,13 +188,13 @@ def _copy_notices(listing: Listing, train: Sequence[Outcome], val: Sequence[Outc
 
 
 def _equal(group: Sequence[Outcome]) -> str:
-    return " = ".join(outcome.item.name for outcome in group)
+    return " = ".join(outcome.item.shown for outcome in group)
 
 
 def _suffix_notices(good: Sequence[Outcome]) -> list[Notice]:
     """Suffixes that promise another format than the content has, and a lone format in a class."""
     wrong = [
-        f"{outcome.item.name} is {outcome.format}"
+        f"{outcome.item.shown} is {outcome.format}"
         for outcome in good
         if images.SUFFIXES.get(outcome.item.path.suffix.lower()) != outcome.format
     ]
@@ -210,7 +210,7 @@ def _odd_ones(good: Sequence[Outcome]) -> list[Notice]:
     for outcomes in classes.values():
         formats = Counter(outcome.format for outcome in outcomes)
         if len(formats) == 2 and len(outcomes) > _ODD_ONE_AMONG and min(formats.values()) == 1:
-            odd += [f"{o.item.name}, {o.format}" for o in outcomes if formats[o.format] == 1]
+            odd += [f"{o.item.shown}, {o.format}" for o in outcomes if formats[o.format] == 1]
     return [Notice("the only file of its format in its class: is it a placeholder?", tuple(odd))] if odd else []
 
 
@@ -225,11 +225,11 @@ def _folder_notices(listing: Listing) -> list[Notice]:
 
 def _conversion_notes(listing: Listing, good: Sequence[Outcome]) -> list[Notice]:
     notes: defaultdict[str, list[str]] = defaultdict(list)
-    grey = [outcome.item.name for outcome in good if outcome.grey]
+    grey = [outcome.item.shown for outcome in good if outcome.grey]
     if 0 < len(grey) < len(good):
         notes["grey among colour pictures: repeated to three channels"] = grey
     for outcome in good:
         for note in outcome.notes:
-            notes[note].append(outcome.item.name)
+            notes[note].append(outcome.item.shown)
     split = [] if listing.val is not None else [Notice("no validation folder: a part is held out by the seed")]
     return [*split, *(Notice(text, tuple(paths)) for text, paths in notes.items())]

@@ -31,6 +31,15 @@ class Item:
     name: str
     class_name: str
 
+    @property
+    def shown(self) -> str:
+        """``name`` fit for a terminal: what cannot be printed is escaped.
+
+        >>> Item(Path(), "a/tab\\there.png", "a").shown
+        'a/tab\\\\there.png'
+        """
+        return self.name if self.name.isprintable() else ascii(self.name)[1:-1]
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -102,6 +111,10 @@ def _listing(
 ) -> Listing:
     if not train.items:
         raise DataError(_no_pictures(root, train))
+    if val is not None and not val.items:
+        raise DataError(
+            f"{root} has a validation folder without pictures; fill it, or remove it to hold out a part of the others"
+        )
     found = (train, val) if val else (train,)
     return Listing(
         root,
@@ -149,9 +162,13 @@ def _entries(folder: Path) -> list[Path]:
 
 def _files(folder: Path) -> Iterator[Path]:
     """Every file below a class folder, sorted; links to folders are not followed, so that there are no circles."""
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse_unreadable):
         folders[:] = sorted(name for name in folders if not _is_litter(name))
         yield from (Path(parent) / name for name in sorted(names) if not _is_litter(name))
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise DataError(f"cannot list {error.filename}: {error.strerror}; give a folder that can be read") from error
 
 
 def _is_litter(name: str) -> bool:

@@ -134,8 +134,8 @@ def _leak_warnings(train: Sequence[Outcome], val: Sequence[Outcome]) -> list[str
 
 def leaked(train: Sequence[Outcome], val: Sequence[Outcome]) -> list[tuple[str, str]]:
     """Validation files with the very content of a training file: pairs of names, validation first."""
-    ours = {outcome.digest: outcome.item.name for outcome in train if outcome.problem is None}
-    return [(o.item.name, ours[o.digest]) for o in val if o.problem is None and o.digest in ours]
+    ours = {outcome.digest: outcome.item.shown for outcome in train if outcome.problem is None}
+    return [(o.item.shown, ours[o.digest]) for o in val if o.problem is None and o.digest in ours]
 
 
 def _named(names: Sequence[str]) -> str:

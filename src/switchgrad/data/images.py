@@ -62,6 +62,15 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N", "I")
+_MAGICS = (
+    (0, b"\x89PNG", "PNG"),
+    (0, b"\xff\xd8\xff", "JPEG"),
+    (0, b"GIF8", "GIF"),
+    (8, b"WEBP", "WebP"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+)
 # Files that people take for pictures, told by how they begin, and what to do with them.
 _STRANGERS = (
     (4, b"ftypheic", "a HEIC photograph"),
@@ -170,8 +179,9 @@ def quiet() -> Generator[None]:
 def header_size(path: Path) -> tuple[int, int]:
     """Height and width after EXIF rotation, from the header alone. Raises `UnreadableError`."""
     with _open(path) as image:
-        width, height = image.size
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+        width, height = image.size  # of a TIFF, Pillow has turned it already
+        turned = image.format != "TIFF" and _orientation(image) >= 5
+        return (width, height) if turned else (height, width)
 
 
 def fit(pixels: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -215,6 +225,9 @@ def _too_large(size: str) -> UnreadableError:
 
 def _stranger(source: bytes | Path) -> UnreadableError:
     content = source if isinstance(source, bytes) else b""
+    for at, magic, format in _MAGICS:
+        if content[at : at + len(magic)] == magic:
+            return UnreadableError(f"it begins like {format} but is damaged or truncated", "get it again or remove it")
     for at, magic, what in _STRANGERS:
         if content[at : at + len(magic)].lower() == magic.lower():
             return UnreadableError(f"it is {what}", "convert it to PNG or JPEG, or remove it")
@@ -291,7 +304,7 @@ def _fit(image: Image.Image, size: tuple[int, int], turn: Image.Transpose | None
     box = (left, top, left + box_width, top + box_height)
     if (image.width, image.height) != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR, box, _REDUCING_GAP)
-    pixels = np.asarray(image)
+    pixels = np.array(image)
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 

@@ -99,7 +99,7 @@ def _read_one(item: Item, size: tuple[int, int], row: npt.NDArray[np.uint8]) -> 
         content = images.read_file(item.path)
         picture = images.decode(content, size)
     except images.UnreadableError as error:
-        return Outcome(item, Problem(item.name, item.class_name, error.reason, error.remedy))
+        return Outcome(item, Problem(item.shown, item.class_name, error.reason, error.remedy))
     row[:] = picture.pixels
     digest = hashlib.blake2b(content, digest_size=16).digest()
     return Outcome(item, None, len(picture.pixels) == 1, picture.format, picture.notes, digest)

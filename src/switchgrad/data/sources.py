@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from switchgrad.data import cifar
+from switchgrad.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,17 @@ def names() -> list[str]:
     ['digits', 'mnist', 'fashion-mnist', 'kmnist']
     """
     return list(SOURCES)
+
+
+def describe(name: str) -> str:
+    """One line on a named data set. Raises `DataError` for a name that is not in `names`.
+
+    >>> describe("kmnist")
+    'cursive Japanese, 28x28 grey'
+    """
+    if name not in SOURCES:
+        raise DataError(f"{name!r} is not the name of a data set; known names: {', '.join(names())}")
+    return SOURCES[name].title
 
 
 _DIGITS = tuple(string.digits)

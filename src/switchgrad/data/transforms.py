@@ -68,7 +68,7 @@ def augment(batch: Tensor, policy: str, generator: torch.Generator) -> Tensor:
         raise DataError(f"the batch is {batch.dtype} of shape {tuple(batch.shape)}; give uint8 or float [N, C, H, W]")
     changed = batch
     for step in check_policy(policy):
-        changed = _STEPS[step](changed, generator)
+        changed = _STEPS[step](changed, generator) if len(batch) else batch
     return changed.contiguous(memory_format=_memory_format(batch))
 
 
