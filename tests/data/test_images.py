@@ -5,6 +5,7 @@ import random
 import struct
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -347,3 +348,20 @@ def test_warnings_of_pillow_stay_inside(tmp_path):
     image.info["transparency"] = bytes([0, 255])
     image.save(tmp_path / "x.png")
     assert torch.equal(read_image(tmp_path / "x.png", (4, 4)), torch.full((3, 4, 4), 255, dtype=torch.uint8))
+
+
+def test_filters_of_warnings_are_as_before_whatever_the_threads_do(tmp_path):
+    Image.fromarray(COLOUR).save(tmp_path / "x.png")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: read_image(tmp_path / "x.png", SIZE), range(200)))
+    assert warnings.filters == before
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize("shape", [(1, 500), (500, 1), (1, 1), (7, 3), (333, 331), (64, 65)])
+@pytest.mark.parametrize("size", [(64, 64), (1, 1), (3, 50), (51, 2), (63, 65)])
+def test_every_shape_fits_every_size(shape, size):
+    """A picture of one colour stays so: nothing from outside of it comes in at the edges."""
+    flat = np.full((1, *shape), 77, np.uint8)
+    np.testing.assert_array_equal(images.fit(flat, size), np.full((1, *size), 77))

@@ -14,6 +14,7 @@ The rules, the same in training and in prediction:
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -61,7 +62,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N", "I")
 _MAGICS = (
     (0, b"\x89PNG", "PNG"),
     (0, b"\xff\xd8\xff", "JPEG"),
@@ -86,6 +86,9 @@ _STRANGERS = (
     (0, b"<!DOCTYPE", "a web page, perhaps an error page saved under the picture's name"),
     (0, b"<html", "a web page, perhaps an error page saved under the picture's name"),
 )
+
+_lock = threading.Lock()
+_filters: list[warnings.catch_warnings[None]] = []  # the saved filters, once for every `quiet` that is under way
 
 
 class UnreadableError(DataError):
@@ -169,11 +172,23 @@ def decode(content: bytes, size: tuple[int, int], mode: str | None = None) -> Pi
 def quiet() -> Generator[None]:
     """No warnings from Pillow: what matters in a picture is said by errors and notes.
 
-    Python keeps one list of filters for all threads, so use this around a thread pool and never inside.
+    Python keeps one list of filters for all threads, so the first one in sets it and the last one out restores it.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _lock:
+        if not _filters:
+            catcher = warnings.catch_warnings()
+            catcher.__enter__()
+            warnings.simplefilter("ignore")
+            _filters.append(catcher)
+        else:
+            _filters.append(_filters[0])
+    try:
         yield
+    finally:
+        with _lock:
+            catcher = _filters.pop()
+            if not _filters:
+                catcher.__exit__(None, None, None)
 
 
 def header_size(path: Path) -> tuple[int, int]:
