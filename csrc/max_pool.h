@@ -18,7 +18,9 @@ struct Kinds {
   using Raw = typename Element<T>::Raw;
   // A code's lane is as wide as its value's lane, so that one mask serves both; only single lanes may differ.
   using Lane = std::conditional_t<(sizeof(Code) > sizeof(Raw)), Int<Code>, Int<Raw>>;
-  static constexpr int lanes = sizeof(Code) > sizeof(Raw) ? 1 : vector_bytes / static_cast<int>(sizeof(Raw));
+  static constexpr int lanes = worth_lanes<Raw, Code> || (sizeof(Code) == 1 && std::is_integral_v<T>)
+                                   ? vector_bytes / static_cast<int>(sizeof(Raw))
+                                   : 1;
 };
 
 // The best cell so far, N windows side by side.
@@ -117,13 +119,18 @@ class RowMaxima {
     if (width_.pad_begin % 2 != 0) odd[at++] = row[w++];
     const int64_t pairs_in = (width_.size - w) / 2;
     const int64_t pairs = pairs_in < phase_length_ - at ? pairs_in : phase_length_ - at;
-    cascade<N>(0, pairs, [&](auto lanes, int64_t i) {
+    const auto part_block = [&](auto lanes, int64_t i) {
       constexpr int M = decltype(lanes)::value;
       Vec<Raw, M> left, right;
       load_pairs<Raw, M>(row + w + 2 * i, left, right);
       store(even + at + i, left);
       store(odd + at + i, right);
-    });
+    };
+    if (pairs >= N) {
+      blocks<N>(pairs, [&](int64_t i) { part_block(std::integral_constant<int, N>{}, i); });
+    } else {
+      for (int64_t i = 0; i < pairs; ++i) part_block(std::integral_constant<int, 1>{}, i);
+    }
     if (w + 2 * pairs < width_.size && at + pairs < phase_length_) even[at + pairs] = row[w + 2 * pairs];
   }
 
@@ -340,7 +347,10 @@ template <class Lane>
 class WindowPixels {
  public:
   explicit WindowPixels(const PoolJob& job)
-      : rows_(job), x_(job.window.axis[2]), step_(job.input_stride[4]), inner_(job.window.cells()),
+      : rows_(job),
+        x_(job.window.axis[2]),
+        step_(job.input_stride[4]),
+        inner_(job.window.cells()),
         border_(job.window.cells()) {}
 
   // Before a row of windows: which input rows they have.
@@ -414,9 +424,8 @@ void pool_channels_last_lanes(const PoolJob& job, int64_t begin, int64_t end) {
 
 template <class T, class Code>
 void pool_channels_last(const PoolJob& job, int64_t begin, int64_t end) {
-  with_lanes<Kinds<T, Code>::lanes>(job.channels, [&](auto lanes) {
-    pool_channels_last_lanes<T, Code, decltype(lanes)::value>(job, begin, end);
-  });
+  with_lanes<Kinds<T, Code>::lanes>(
+      job.channels, [&](auto lanes) { pool_channels_last_lanes<T, Code, decltype(lanes)::value>(job, begin, end); });
 }
 
 }  // namespace

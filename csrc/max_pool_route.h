@@ -46,7 +46,7 @@ template <class Number, class Code>
 struct RouteKinds {
   // As in the forward kernels: a code's lane is as wide as its number's lane, single lanes excepted.
   using Lane = std::conditional_t<(sizeof(Code) > sizeof(Number)), Int<Code>, Int<Number>>;
-  static constexpr int lanes = sizeof(Code) > sizeof(Number) ? 1 : vector_bytes / static_cast<int>(sizeof(Number));
+  static constexpr int lanes = worth_lanes<Number, Code> ? vector_bytes / static_cast<int>(sizeof(Number)) : 1;
 };
 
 // The pooled numbers whose code says that this cell won, 0 elsewhere.
@@ -143,13 +143,12 @@ class Taps {
 };
 
 // One input row as the sum of what its claims say.
-template <class T, class Code>
+template <class T, class Lane>
 class RowSums {
  public:
   using Raw = typename Element<T>::Raw;
   using Sum = typename Element<T>::Sum;
-  using Lane = typename RouteKinds<Sum, Code>::Lane;
-  static constexpr int lanes = RouteKinds<Sum, Code>::lanes;
+  static constexpr int lanes = sizeof(Lane) == sizeof(Sum) ? RouteKinds<Sum, Lane>::lanes : 1;
 
   RowSums(const Axis& width, int64_t most_claims)
       : width_(width), taps_(width), claims_(most_claims), row_(width.size), phase_(width.size) {}
@@ -172,27 +171,25 @@ class RowSums {
     Vec<Sum, N> total{};
     for (int64_t c = 0; c < count_; ++c)
       for (const Tap* tap = taps_.begin(phase); tap != taps_.end(phase); ++tap)
-        total = static_cast<Vec<Sum, N>>(total + won<N>(claims_[c].pooled + i - tap->shift,
-                                                        claims_[c].codes + i - tap->shift,
-                                                        claims_[c].code + tap->cell));
+        total =
+            static_cast<Vec<Sum, N>>(total + won<N>(claims_[c].pooled + i - tap->shift,
+                                                    claims_[c].codes + i - tap->shift, claims_[c].code + tap->cell));
     return total;
   }
 
   void sum(Sum* to) {
     const int64_t pad = width_.pad_begin;
     if (width_.stride == 1)
-      return cascade<lanes>(0, width_.size, [&](auto n, int64_t w) {
-        store(to + w, at<decltype(n)::value>(0, w + pad));
-      });
+      return cascade<lanes>(0, width_.size,
+                            [&](auto n, int64_t w) { store(to + w, at<decltype(n)::value>(0, w + pad)); });
     if (width_.stride == 2) return sum_pairs(to);
     for (int64_t phase = 0; phase < width_.stride; ++phase) {
       const int64_t behind = phase - pad;  // cells behind + i * stride have this phase
       const int64_t first = behind >= 0 ? 0 : (-behind + width_.stride - 1) / width_.stride;
       const int64_t start = behind + first * width_.stride;
       const int64_t count = start < width_.size ? (width_.size - start + width_.stride - 1) / width_.stride : 0;
-      cascade<lanes>(0, count, [&](auto n, int64_t i) {
-        store(phase_.get() + i, at<decltype(n)::value>(phase, first + i));
-      });
+      cascade<lanes>(0, count,
+                     [&](auto n, int64_t i) { store(phase_.get() + i, at<decltype(n)::value>(phase, first + i)); });
       for (int64_t i = 0; i < count; ++i) to[start + i * width_.stride] = phase_[i];
     }
   }
@@ -235,7 +232,8 @@ void for_each_input_row(const RouteJob& job, int64_t begin, int64_t end, F&& bod
   for (int64_t item = begin; item < end;) {
     const int64_t volume = item / heights;
     const int64_t until = (volume + 1) * heights < end ? (volume + 1) * heights : end;
-    for (int64_t h = item - volume * heights; item < until; ++item, ++h) body(item, volume / depths, volume % depths, h);
+    for (int64_t h = item - volume * heights; item < until; ++item, ++h)
+      body(item, volume / depths, volume % depths, h);
   }
 }
 
@@ -268,7 +266,7 @@ void route_planar_any(const RouteJob& job, int64_t begin, int64_t end) {
   const Axis &depth = job.window.axis[0], &height = job.window.axis[1], &width = job.window.axis[2];
   const Covering in_depth(depth), in_height(height);
   PooledRows<T, Code> rows(job);
-  RowSums<T, Code> sums(width, Covering::most(depth) * Covering::most(height));
+  RowSums<T, typename PooledRows<T, Code>::Lane> sums(width, Covering::most(depth) * Covering::most(height));
   for_each_input_row(job, begin, end, [&](int64_t item, int64_t plane, int64_t d, int64_t h) {
     sums.clear();
     for (const Cover* z = in_depth.begin(d); z != in_depth.end(d); ++z)

@@ -98,6 +98,13 @@ struct Element<Float16> : SixteenBit<0x7c00> {
   }
 };
 
+// Which pairs of a number (as it is carried) and a code are worth vector code of their own: bytes with floating point,
+// 16-bit floats and int32; wider codes with float alone. The rest is rare and runs one cell at a time.
+template <class Raw, class Code>
+constexpr bool worth_lanes =
+    sizeof(Code) == 1 ? std::is_floating_point_v<Raw> || sizeof(Raw) == 2 || std::is_same_v<Raw, int32_t>
+                      : std::is_same_v<Raw, float>;
+
 // Scratch memory of a kernel: aligned, not initialised, freed at the end of its scope.
 template <class E>
 class Scratch {

@@ -148,7 +148,7 @@ inline void with_lanes(int64_t count, F&& body) {
     body(std::integral_constant<int, 1>{});
   } else {
     if (count >= Most) return body(std::integral_constant<int, Most>{});
-    if constexpr (Most >= 8) return with_lanes<Most / 2>(count, body);
+    if constexpr (Most >= 8) return with_lanes<(Most >= 32 ? Most / 4 : Most / 2)>(count, body);
     body(std::integral_constant<int, 1>{});
   }
 }

@@ -1,10 +1,10 @@
 // Max pooling on the CPU: checks, allocation, threads, registration. The schemas are in kernels/schema.py.
+#include <atomic>
+#include <tuple>
+
 #include "cpu/isa.h"
 #include "cpu/tensors.h"
 #include "max_pool_index.h"
-
-#include <atomic>
-#include <tuple>
 
 namespace switchgrad {
 namespace {
@@ -24,8 +24,9 @@ struct Geometry {
   Window over(const Sizes& spatial) const {
     const size_t n = kernel_size.size();
     if (n < 1 || n > 3 || stride.size() != n || dilation.size() != n || padding.size() != 2 * n || spatial.size() != n)
-      fail("max pooling works on 1 to 3 spatial axes; kernel_size, stride, dilation need one number and padding two "
-           "for each");
+      fail(
+          "max pooling works on 1 to 3 spatial axes; kernel_size, stride, dilation need one number and padding two "
+          "for each");
     Window window;
     for (size_t i = 0; i < n; ++i) {
       Axis& axis = window.axis[3 - n + i];

@@ -8,8 +8,8 @@
 namespace switchgrad::SWITCHGRAD_ISA {
 
 #define ROW(kernel, T) {kernel<T, uint8_t>, kernel<T, int16_t>, kernel<T, int32_t>}
-#define ALL(kernel)                                                                                         \
-  {ROW(kernel, double),  ROW(kernel, float),   ROW(kernel, Float16), ROW(kernel, BFloat16), ROW(kernel, uint8_t), \
+#define ALL(kernel)                                                                                              \
+  {ROW(kernel, double), ROW(kernel, float),   ROW(kernel, Float16), ROW(kernel, BFloat16), ROW(kernel, uint8_t), \
    ROW(kernel, int8_t), ROW(kernel, int16_t), ROW(kernel, int32_t), ROW(kernel, int64_t)}
 
 const MaxPoolTable& max_pool_table() {

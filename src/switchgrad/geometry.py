@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import torch
 
@@ -18,7 +18,7 @@ from switchgrad.errors import GeometryError
 
 IntOrTuple: TypeAlias = "int | Sequence[int]"
 Pair: TypeAlias = tuple[int, int]
-Padding: TypeAlias = "int | Sequence[int] | Sequence[Pair] | Literal['same', 'valid']"
+Padding: TypeAlias = "int | Sequence[int] | Sequence[Pair] | str"
 
 
 def effective_kernel(kernel_size: int, dilation: int = 1) -> int:

@@ -10,7 +10,7 @@ import ctypes
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def _candidates() -> list[Path]:
     if named:
         return [Path(named)]
     # An editable install keeps the library beside the installed package and the Python files in the checkout.
-    folders = [Path(folder) for folder in sys.modules[__package__].__path__]
+    folders = [Path(folder) for folder in sys.modules["switchgrad.kernels"].__path__]
     return [folder / name for folder in folders for name in _NAMES]
 
 
@@ -72,7 +72,7 @@ def isa() -> str:
 
 
 @contextmanager
-def use_isa(name: str) -> Iterator[None]:
+def use_isa(name: str) -> Generator[None]:
     """Run the kernels of one instruction set, for every thread, until the block ends; for tests and measurements.
 
     Raises `SwitchgradError` where the library or the processor does not have it.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from switchgrad import ops
 from switchgrad.geometry import IntOrTuple, Padding, window
+from switchgrad.ops.max_pool import Pooled
 
 __all__ = ["MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"]
 
@@ -56,7 +57,7 @@ class MaxPool1d(_MaxPool):
 
     dims = 1
 
-    def forward(self, input: Tensor) -> ops.max_pool.Pooled:
+    def forward(self, input: Tensor) -> Pooled:
         return ops.max_pool1d(input, *self._arguments(), return_switches=self.return_switches)
 
 
@@ -72,7 +73,7 @@ class MaxPool2d(_MaxPool):
 
     dims = 2
 
-    def forward(self, input: Tensor) -> ops.max_pool.Pooled:
+    def forward(self, input: Tensor) -> Pooled:
         return ops.max_pool2d(input, *self._arguments(), return_switches=self.return_switches)
 
 
@@ -86,7 +87,7 @@ class MaxPool3d(_MaxPool):
 
     dims = 3
 
-    def forward(self, input: Tensor) -> ops.max_pool.Pooled:
+    def forward(self, input: Tensor) -> Pooled:
         return ops.max_pool3d(input, *self._arguments(), return_switches=self.return_switches)
 
 

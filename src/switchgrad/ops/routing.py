@@ -34,8 +34,9 @@ def is_watched(tensor: Tensor) -> bool:
     return (
         torch.compiler.is_compiling()
         or (tensor.requires_grad and torch.is_grad_enabled())
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
+        # PyTorch asks the same two questions in autograd.Function.apply and has no public names for them.
+        or torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]
+        or forward_ad._current_level >= 0  # pyright: ignore[reportPrivateUsage]
     )
 
 
@@ -83,8 +84,8 @@ class _Route(torch.autograd.Function):
         return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), *window_args(window))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # pyright: ignore
-        _, codes, ctx.input_size, ctx.window = inputs
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:  # pyright: ignore
+        codes, ctx.input_size, ctx.window = inputs[1:]
         ctx.save_for_backward(codes)
         ctx.save_for_forward(codes)
 
@@ -103,8 +104,8 @@ class _EagerRoute(_Route):
         info: Any, in_dims: Any, pooled: Tensor, codes: Tensor, input_size: tuple[int, ...], window: Window
     ) -> tuple[Tensor, int]:
         size, axes = info.batch_size, _axes(pooled, in_dims[0])
-        folded = [fold(t, dim, size, window.dims) for t, dim in zip((pooled, codes), in_dims[:2], strict=True)]
-        return unfold(route(*folded, input_size, window), size, axes), 0
+        pooled, codes = (fold(t, dim, size, window.dims) for t, dim in zip((pooled, codes), in_dims, strict=False))
+        return unfold(route(pooled, codes, input_size, window), size, axes), 0
 
 
 class _Gather(torch.autograd.Function):
@@ -113,7 +114,7 @@ class _Gather(torch.autograd.Function):
         return torch.ops.switchgrad.max_pool_gather(tensor, codes, *window_args(window))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # pyright: ignore
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:  # pyright: ignore
         tensor, codes, ctx.window = inputs
         ctx.input_size = tuple(tensor.shape[-ctx.window.dims :])
         ctx.save_for_backward(codes)
@@ -132,5 +133,5 @@ class _EagerGather(_Gather):
     @staticmethod
     def vmap(info: Any, in_dims: Any, tensor: Tensor, codes: Tensor, window: Window) -> tuple[Tensor, int]:  # pyright: ignore
         size, axes = info.batch_size, _axes(tensor, in_dims[0])
-        folded = [fold(t, dim, size, window.dims) for t, dim in zip((tensor, codes), in_dims[:2], strict=True)]
-        return unfold(gather(*folded, window), size, axes), 0
+        tensor, codes = (fold(t, dim, size, window.dims) for t, dim in zip((tensor, codes), in_dims, strict=False))
+        return unfold(gather(tensor, codes, window), size, axes), 0

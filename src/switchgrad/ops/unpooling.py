@@ -30,7 +30,7 @@ def stayed(indices: Tensor, output_size: Sequence[int]) -> Tensor:
     index = indices.flatten(-dims)
     order = torch.arange(1, index.shape[-1] + 1, device=indices.device).expand_as(index)
     marks = order.reshape(indices.shape).contiguous()
-    last = torch.ops.switchgrad.max_unpool(marks, indices, list(output_size)).flatten(-dims)
+    last = unpool_by_indices(marks, indices, output_size).flatten(-dims)
     return ((index >= 0) & (last.gather(-1, index.clamp_min(0)) == order)).reshape(indices.shape)
 
 
@@ -48,8 +48,8 @@ class _Unpool(torch.autograd.Function):
         return torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # pyright: ignore
-        _, indices, ctx.output_size = inputs
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:  # pyright: ignore
+        indices, ctx.output_size = inputs[1:]
         ctx.save_for_backward(indices)
         ctx.save_for_forward(indices)
 
@@ -69,5 +69,5 @@ class _EagerUnpool(_Unpool):
     ) -> tuple[Tensor, int]:
         size, dims = info.batch_size, len(output_size)
         axes = values.dim() - (in_dims[0] is not None)
-        folded = [fold(t, dim, size, dims) for t, dim in zip((values, indices), in_dims[:2], strict=True)]
-        return unfold(unpool_by_indices(*folded, output_size), size, axes), 0
+        values, indices = (fold(t, dim, size, dims) for t, dim in zip((values, indices), in_dims, strict=False))
+        return unfold(unpool_by_indices(values, indices, output_size), size, axes), 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,8 @@ from switchgrad.ops.switches import Switches
 
 __all__ = ["max_pool1d", "max_pool2d", "max_pool3d"]
 
-Pooled = Tensor | tuple[Tensor, Tensor] | tuple[Tensor, Switches]
+# Tensor; with return_indices (Tensor, Tensor); with return_switches (Tensor, Switches).
+Pooled: TypeAlias = Any
 
 
 def max_pool2d(

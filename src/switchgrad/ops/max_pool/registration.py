@@ -12,11 +12,7 @@ from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.layout import code_dtype, empty_in_layout_of
 from switchgrad.ops.max_pool import reference
 
-for _name in ("max_pool", "max_pool_values", "max_pool_route", "max_pool_gather", "max_pool_indices", "max_unpool"):
-    LIBRARY.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")
 
-
-@torch.library.register_fake("switchgrad::max_pool", lib=LIBRARY)
 def _max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     win = reference.window_of(args)
     shape = (*input.shape[: -win.dims], *win.output_size(input.shape[-win.dims :]))
@@ -26,26 +22,34 @@ def _max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     )
 
 
-@torch.library.register_fake("switchgrad::max_pool_values", lib=LIBRARY)
 def _max_pool_values(input: Tensor, *args: Any) -> Tensor:
     return _max_pool(input, *args)[0]
 
 
-@torch.library.register_fake("switchgrad::max_pool_route", lib=LIBRARY)
 def _max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *_: Any) -> Tensor:
     return empty_in_layout_of(codes, (*codes.shape[: -len(input_size)], *input_size), pooled.dtype)
 
 
-@torch.library.register_fake("switchgrad::max_pool_gather", lib=LIBRARY)
 def _max_pool_gather(input: Tensor, codes: Tensor, *_: Any) -> Tensor:
     return empty_in_layout_of(codes, tuple(codes.shape), input.dtype)
 
 
-@torch.library.register_fake("switchgrad::max_pool_indices", lib=LIBRARY)
-def _max_pool_indices(codes: Tensor, input_size: Sequence[int], *_: Any) -> Tensor:
+def _max_pool_indices(codes: Tensor, *_: Any) -> Tensor:
     return empty_in_layout_of(codes, tuple(codes.shape), torch.int64)
 
 
-@torch.library.register_fake("switchgrad::max_unpool", lib=LIBRARY)
-def _max_unpool(values: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
+def _max_unpool(values: Tensor, _: Tensor, output_size: Sequence[int]) -> Tensor:
     return values.new_empty((*values.shape[: -len(output_size)], *output_size))
+
+
+_FAKES = {
+    "max_pool": _max_pool,
+    "max_pool_values": _max_pool_values,
+    "max_pool_route": _max_pool_route,
+    "max_pool_gather": _max_pool_gather,
+    "max_pool_indices": _max_pool_indices,
+    "max_unpool": _max_unpool,
+}
+for _name, _fake in _FAKES.items():
+    LIBRARY.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")
+    torch.library.register_fake(f"switchgrad::{_name}", _fake, lib=LIBRARY)

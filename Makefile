@@ -1,0 +1,51 @@
+# What people type: make demo, make test, make check, make bench. Everything goes into .venv; a second call is quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := CMakeLists.txt pyproject.toml scripts/build_backend.py $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp)
+# Processes that measure or test share two cores: one OpenMP pool, PyTorch's.
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help demo test check lint types sanitize bench clean
+help:  ## Say what each target does
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/ready: pyproject.toml scripts/install_torch
+	@echo "Setting up $(VENV): PyTorch and the packages of pyproject.toml (about a minute, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@scripts/install_torch $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+$(VENV)/built: $(VENV)/ready $(NATIVE)
+	@echo "Compiling the native library (about a minute on two cores, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
+	  -C cmake.define.SWITCHGRAD_WERROR=ON -e .
+	@touch $@
+
+demo: $(VENV)/built  ## Train LeNet-5 on real handwritten digits and leave a run folder to look at
+	@$(BIN)/switchgrad train digits --model lenet5
+
+lint: $(VENV)/ready  ## Style of Python and C++
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*/*.h csrc/*/*.cpp tests/native/*.cpp
+
+types: $(VENV)/ready  ## Types, strictly
+	@$(BIN)/basedpyright --level error
+
+sanitize: $(VENV)/ready  ## The C++ core under AddressSanitizer and UBSan, fuzzed over geometries
+	@scripts/sanitize
+
+check: lint types $(VENV)/built  ## Lint, types and the quick tests
+	@$(BIN)/pytest -q -m 'not slow'
+
+test: lint types sanitize $(VENV)/built  ## Everything that CI runs
+	@$(BIN)/pytest -q
+
+bench: $(VENV)/built  ## Measure max pooling and a training step against their peers; writes benchmarks/results/
+	@$(BIN)/python benchmarks/pool.py
+	@$(BIN)/python benchmarks/step.py
+
+clean:  ## Remove what was built
+	@rm -rf $(VENV) build dist
