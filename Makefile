@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := CMakeLists.txt pyproject.toml scripts/build_backend.py $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp)
+NATIVE := CMakeLists.txt pyproject.toml scripts/build_backend.py $(wildcard csrc/*/*.h csrc/*/*.cpp)
 # Processes that measure or test share two cores: one OpenMP pool, PyTorch's.
 export PYTHONUNBUFFERED := 1
 
@@ -29,7 +29,7 @@ demo: $(VENV)/built  ## Train LeNet-5 on real handwritten digits and leave a run
 
 lint: $(VENV)/ready  ## Style of Python and C++
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
-	@$(BIN)/clang-format --dry-run --Werror csrc/*.h csrc/*/*.h csrc/*/*.cpp tests/native/*.cpp
+	@$(BIN)/clang-format --dry-run --Werror csrc/*/*.h csrc/*/*.cpp tests/native/*.cpp
 
 types: $(VENV)/ready  ## Types, strictly
 	@$(BIN)/basedpyright --level error

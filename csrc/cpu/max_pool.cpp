@@ -4,7 +4,7 @@
 
 #include "cpu/isa.h"
 #include "cpu/tensors.h"
-#include "max_pool_index.h"
+#include "max_pool/index.h"
 
 namespace switchgrad {
 namespace {

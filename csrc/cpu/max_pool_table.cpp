@@ -1,6 +1,8 @@
 // The max-pooling kernels for one instruction set: compiled once for each, with SWITCHGRAD_ISA naming it.
-#include "max_pool.h"
-#include "max_pool_route.h"
+#include "max_pool/channels_last.h"
+#include "max_pool/planar.h"
+#include "max_pool/route_channels_last.h"
+#include "max_pool/route_planar.h"
 
 #define SWITCHGRAD_NAME_(isa) #isa
 #define SWITCHGRAD_NAME(isa) SWITCHGRAD_NAME_(isa)

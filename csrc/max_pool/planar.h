@@ -1,51 +1,10 @@
-// Max pooling with switches, forward: values and the winner's row-major offset in its window.
-//
-// A window's maximum is taken first along its rows, then over its rows: because row-major order compares the outer
-// axes first, the winner of the row winners is the winner of the window, for ties (first) and for NaN (last) alike.
-// Padding is -infinity and never wins; a window that holds no input cell gives -infinity and the code NONE.
+// Max pooling over rows of neighbouring pixels (NCHW, its 1-D and 3-D kin, and crops of them).
 #pragma once
 
-#include "common/element.h"
-#include "common/table.h"
+#include "max_pool/best.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
-
-constexpr int64_t none = -1;  // 255 in a byte
-
-template <class T, class Code>
-struct Kinds {
-  using Raw = typename Element<T>::Raw;
-  // A code's lane is as wide as its value's lane, so that one mask serves both; only single lanes may differ.
-  using Lane = std::conditional_t<(sizeof(Code) > sizeof(Raw)), Int<Code>, Int<Raw>>;
-  static constexpr int lanes = worth_lanes<Raw, Code> || (sizeof(Code) == 1 && std::is_integral_v<T>)
-                                   ? vector_bytes / static_cast<int>(sizeof(Raw))
-                                   : 1;
-};
-
-// The best cell so far, N windows side by side.
-template <class T, class Code, int N>
-struct Best {
-  using Raw = typename Kinds<T, Code>::Raw;
-  using Lane = typename Kinds<T, Code>::Lane;
-  Vec<Raw, N> value;
-  Vec<Raw, N> key;
-  Vec<Lane, N> code;
-
-  static Best of(Vec<Raw, N> value, Vec<Lane, N> code) { return {value, Element<T>::key(value), code}; }
-  void meet(const Best& next) {
-    const auto wins = Element<T>::beats(next.key, key);
-    value = select(wins, next.value, value);
-    key = select(wins, next.key, key);
-    code = select(wins, next.code, code);
-  }
-  void write(Raw* values, Code* codes, int64_t at) const {
-    store(values + at, value);
-    if (codes) store(codes + at, convert<Code, N>(code));
-  }
-};
-
-// ---- planar: rows of neighbouring pixels -------------------------------------------------------------------------
 
 // Row maxima along the width for any kernel, stride, dilation and padding, kept for the next windows that need them.
 template <class T, class Code, int N>
@@ -155,62 +114,6 @@ class RowMaxima {
   Scratch<int64_t> held_;
 };
 
-// Windows without any input cell (dilation can hop over a small input).
-template <class T, class Code>
-void write_none(typename Kinds<T, Code>::Raw* values, Code* codes, int64_t at) {
-  values[at] = Element<T>::lowest();
-  if (codes) codes[at] = static_cast<Code>(none);
-}
-
-// The rows of the input in one window, in row-major order. What an inner window has is laid out once; a window at the
-// border keeps a part of it.
-struct RowList {
-  explicit RowList(int64_t most) : where(most), offset(most), depth_cell(most), height(most) {}
-  int64_t count = 0;
-  Scratch<int64_t> where;       // from the window's first row, in elements
-  Scratch<int64_t> offset;      // of the row's first cell in the window
-  Scratch<int64_t> depth_cell;  // in the window
-  Scratch<int64_t> height;      // from the window's first row, in rows
-
-  void add(int64_t where_, int64_t offset_, int64_t depth_cell_, int64_t height_) {
-    where[count] = where_;
-    offset[count] = offset_;
-    depth_cell[count] = depth_cell_;
-    height[count++] = height_;
-  }
-};
-
-class WindowRows {
- public:
-  explicit WindowRows(const PoolJob& job)
-      : job_(job),
-        inner_(job.window.axis[0].kernel * job.window.axis[1].kernel),
-        border_(job.window.axis[0].kernel * job.window.axis[1].kernel) {
-    fill(inner_, 0, job.window.axis[0].kernel, 0, job.window.axis[1].kernel);
-  }
-
-  const RowList& at(int64_t od, int64_t p) {
-    const Axis &z = job_.window.axis[0], &y = job_.window.axis[1];
-    const int64_t a = z.first(od), a_last = z.last(od), r = y.first(p), r_last = y.last(p);
-    if (a_last - a == z.kernel && r_last - r == y.kernel) return inner_;
-    fill(border_, a, a_last, r, r_last);
-    return border_;
-  }
-
- private:
-  void fill(RowList& rows, int64_t a_first, int64_t a_last, int64_t r_first, int64_t r_last) const {
-    const Axis &z = job_.window.axis[0], &y = job_.window.axis[1];
-    rows.count = 0;
-    for (int64_t a = a_first; a < a_last; ++a)
-      for (int64_t r = r_first; r < r_last; ++r)
-        rows.add(a * z.dilation * job_.input_stride[2] + r * y.dilation * job_.input_stride[3],
-                 (a * y.kernel + r) * job_.window.axis[2].kernel, a, r * y.dilation);
-  }
-
-  const PoolJob& job_;
-  RowList inner_, border_;
-};
-
 // Calls body(item, rows, first_row, h) for each output row begin .. end - 1: the rows of its windows, counted from
 // first_row, which is input row h (outside the input where the window starts in the padding). new_volume() is called
 // before each new plane or depth.
@@ -271,16 +174,6 @@ void pool_pairs(const RowList& rows, const typename Kinds<T, Code>::Raw* first, 
   }
 }
 
-// Where output row `item` is written.
-template <class T, class Code>
-struct OutputRow {
-  typename Kinds<T, Code>::Raw* values;
-  Code* codes;
-  OutputRow(const PoolJob& job, int64_t item, int64_t length)
-      : values(static_cast<typename Kinds<T, Code>::Raw*>(job.values) + item * length),
-        codes(job.codes ? static_cast<Code*>(job.codes) + item * length : nullptr) {}
-};
-
 template <class T, class Code, int N>
 void pool_planar_pairs(const PoolJob& job, int64_t whole, int64_t begin, int64_t end) {
   using Raw = typename Kinds<T, Code>::Raw;
@@ -330,102 +223,6 @@ void pool_planar(const PoolJob& job, int64_t begin, int64_t end) {
       pool_planar_any<T, Code, N>(job, begin, end);
     }
   });
-}
-
-// ---- channels last: pixels of neighbouring channels --------------------------------------------------------------
-
-// The pixels of one window in row-major order, counted from the window's first pixel; like WindowRows.
-template <class Lane>
-struct PixelList {
-  explicit PixelList(int64_t most) : where(most), offset(most) {}
-  int64_t count = 0;
-  Scratch<int64_t> where;
-  Scratch<Lane> offset;
-};
-
-template <class Lane>
-class WindowPixels {
- public:
-  explicit WindowPixels(const PoolJob& job)
-      : rows_(job),
-        x_(job.window.axis[2]),
-        step_(job.input_stride[4]),
-        inner_(job.window.cells()),
-        border_(job.window.cells()) {}
-
-  // Before a row of windows: which input rows they have.
-  void go_to(int64_t od, int64_t p) {
-    rows_of_row_ = &rows_.at(od, p);
-    fill(inner_, 0, x_.kernel);
-  }
-  const PixelList<Lane>& at(int64_t q) {
-    const int64_t s = x_.first(q), s_last = x_.last(q);
-    if (s_last - s == x_.kernel) return inner_;
-    fill(border_, s, s_last);
-    return border_;
-  }
-
- private:
-  void fill(PixelList<Lane>& pixels, int64_t s_first, int64_t s_last) const {
-    pixels.count = 0;
-    for (int64_t i = 0; i < rows_of_row_->count; ++i)
-      for (int64_t s = s_first; s < s_last; ++s) {
-        pixels.where[pixels.count] = rows_of_row_->where[i] + s * x_.dilation * step_;
-        pixels.offset[pixels.count++] = static_cast<Lane>(rows_of_row_->offset[i] + s);
-      }
-  }
-
-  WindowRows rows_;
-  const RowList* rows_of_row_ = nullptr;
-  Axis x_;
-  int64_t step_;
-  PixelList<Lane> inner_, border_;
-};
-
-// One output pixel, all its channels.
-template <class T, class Code, int N, class Pixels>
-void pool_pixel(const typename Kinds<T, Code>::Raw* first, const Pixels& pixels, int64_t channels,
-                const OutputRow<T, Code>& to) {
-  using Raw = typename Kinds<T, Code>::Raw;
-  using Lane = typename Kinds<T, Code>::Lane;
-  const int64_t count = pixels.count;
-  const int64_t* where = pixels.where.get();
-  const Lane* offset = pixels.offset.get();
-  if (count == 0) {
-    for (int64_t c = 0; c < channels; ++c) write_none<T, Code>(to.values, to.codes, c);
-    return;
-  }
-  const auto candidate = [&](int64_t i, int64_t c) {
-    return Best<T, Code, N>::of(load<Vec<Raw, N>>(first + where[i] + c), broadcast<Lane, N>(offset[i]));
-  };
-  blocks<N>(channels, [&](int64_t c) {
-    auto best = candidate(0, c);
-    for (int64_t i = 1; i < count; ++i) best.meet(candidate(i, c));
-    best.write(to.values, to.codes, c);
-  });
-}
-
-template <class T, class Code, int N>
-void pool_channels_last_lanes(const PoolJob& job, int64_t begin, int64_t end) {
-  using Raw = typename Kinds<T, Code>::Raw;
-  const Axis &z = job.window.axis[0], &y = job.window.axis[1], &x = job.window.axis[2];
-  WindowPixels<typename Kinds<T, Code>::Lane> pixels(job);
-  for (int64_t item = begin; item < end;) {
-    const int64_t row = item / x.places, p = row % y.places, volume = row / y.places, od = volume % z.places;
-    const Raw* first = static_cast<const Raw*>(job.input) + volume / z.places * job.input_stride[0] +
-                       z.start(od) * job.input_stride[2] + y.start(p) * job.input_stride[3];
-    const int64_t until = (row + 1) * x.places < end ? (row + 1) * x.places : end;
-    pixels.go_to(od, p);
-    for (int64_t q = item - row * x.places; item < until; ++item, ++q)
-      pool_pixel<T, Code, N>(first + x.start(q) * job.input_stride[4], pixels.at(q), job.channels,
-                             OutputRow<T, Code>(job, item, job.channels));
-  }
-}
-
-template <class T, class Code>
-void pool_channels_last(const PoolJob& job, int64_t begin, int64_t end) {
-  with_lanes<Kinds<T, Code>::lanes>(
-      job.channels, [&](auto lanes) { pool_channels_last_lanes<T, Code, decltype(lanes)::value>(job, begin, end); });
 }
 
 }  // namespace

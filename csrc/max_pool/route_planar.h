@@ -1,64 +1,10 @@
-// Max pooling with switches, backward: every pooled cell's number goes to the input cell that won.
-//
-// The sum is gathered at the input cell, over the windows that hold it in row-major order, so it does not depend on
-// the number of threads and every input cell is written once.
+// The backward of max pooling over rows of neighbouring pixels.
 #pragma once
 
-#include "common/element.h"
-#include "common/table.h"
+#include "max_pool/route.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
-
-// For each input cell along an axis: the windows that hold it, in order, and which of their cells it is.
-struct Cover {
-  int64_t place;
-  int64_t cell;
-};
-class Covering {
- public:
-  explicit Covering(const Axis& axis) : ends_(axis.size + 1), covers_(count(axis)) {
-    int64_t at = 0;
-    ends_[0] = 0;
-    for (int64_t i = 0; i < axis.size; ++i) {
-      for (int64_t place = axis.covering_begin(i); place < axis.covering_end(i); ++place) {
-        const int64_t cell = axis.cell(place, i);
-        if (cell >= 0) covers_[at++] = {place, cell};
-      }
-      ends_[i + 1] = at;
-    }
-  }
-  const Cover* begin(int64_t at) const { return covers_.get() + ends_[at]; }
-  const Cover* end(int64_t at) const { return covers_.get() + ends_[at + 1]; }
-  int64_t size(int64_t at) const { return ends_[at + 1] - ends_[at]; }
-  static int64_t most(const Axis& axis) { return (axis.span() + axis.stride - 1) / axis.stride; }
-
- private:
-  static int64_t count(const Axis& axis) {
-    const int64_t by_places = axis.places * axis.kernel, by_cells = axis.size * most(axis);
-    return by_places < by_cells ? by_places : by_cells;
-  }
-  Scratch<int64_t> ends_;
-  Scratch<Cover> covers_;
-};
-
-template <class Number, class Code>
-struct RouteKinds {
-  // As in the forward kernels: a code's lane is as wide as its number's lane, single lanes excepted.
-  using Lane = std::conditional_t<(sizeof(Code) > sizeof(Number)), Int<Code>, Int<Number>>;
-  static constexpr int lanes = worth_lanes<Number, Code> ? vector_bytes / static_cast<int>(sizeof(Number)) : 1;
-};
-
-// The pooled numbers whose code says that this cell won, 0 elsewhere.
-template <int N, class Number, class Code>
-inline Vec<Number, N> won(const Number* pooled, const Code* codes, int64_t code) {
-  using Lane = typename RouteKinds<Number, Code>::Lane;
-  const auto lane = convert<Lane, N>(load<Vec<Code, N>>(codes));
-  return select(lane == broadcast<Lane, N>(static_cast<Lane>(static_cast<Code>(code))), load<Vec<Number, N>>(pooled),
-                Vec<Number, N>{});
-}
-
-// ---- planar ------------------------------------------------------------------------------------------------------
 
 // A row of pooled cells that an input row may have won: their numbers, their codes, the code of the row's first cell.
 template <class Number, class Code>
@@ -281,86 +227,6 @@ void route_planar(const RouteJob& job, int64_t begin, int64_t end) {
   const bool pairs = axis[2].kernel == 2 && axis[2].stride == 2 && axis[2].dilation == 1 && axis[2].pad_begin == 0;
   if (pairs && !axis[0].overlaps() && !axis[1].overlaps()) return route_planar_pairs<T, Code>(job, begin, end);
   route_planar_any<T, Code>(job, begin, end);
-}
-
-// ---- channels last -----------------------------------------------------------------------------------------------
-
-// Pooled pixels that an input pixel may have won: where they are, in pixels, and which code says so.
-struct PixelClaim {
-  int64_t where;
-  int64_t code;
-};
-
-// Half-precision sums are taken in float and rounded once.
-template <class T, class Code>
-void sum_halves(const PixelClaim* claims, int64_t count, const RouteJob& job, typename Element<T>::Raw* routed) {
-  constexpr int block = 16;
-  const auto* pooled = static_cast<const typename Element<T>::Raw*>(job.pooled);
-  const auto* codes = static_cast<const Code*>(job.codes);
-  cascade<block>(0, job.channels, [&](auto lanes, int64_t c) {
-    constexpr int N = decltype(lanes)::value;
-    float sums[N] = {};
-    for (int64_t i = 0; i < count; ++i) {
-      const int64_t at = claims[i].where * job.channels + c;
-      const auto code = static_cast<Code>(claims[i].code);
-      for (int j = 0; j < N; ++j) sums[j] += codes[at + j] == code ? Element<T>::widen(pooled[at + j]) : 0.0f;
-    }
-    for (int j = 0; j < N; ++j) routed[c + j] = Element<T>::narrow(sums[j]);
-  });
-}
-
-// One input pixel, all its channels.
-template <class T, class Code, int N>
-void route_pixel(const PixelClaim* claims, int64_t count, const RouteJob& job, typename Element<T>::Raw* routed) {
-  using Raw = typename Element<T>::Raw;
-  const auto* pooled = static_cast<const Raw*>(job.pooled);
-  const auto* codes = static_cast<const Code*>(job.codes);
-  const auto part = [&](int64_t i, int64_t c) {
-    const int64_t at = claims[i].where * job.channels + c;
-    return won<N>(pooled + at, codes + at, claims[i].code);
-  };
-  if (count == 0) {
-    std::memset(routed, 0, static_cast<size_t>(job.channels) * sizeof(Raw));
-  } else if (count == 1) {
-    blocks<N>(job.channels, [&](int64_t c) { store(routed + c, part(0, c)); });
-  } else if constexpr (std::is_same_v<Raw, typename Element<T>::Sum>) {
-    blocks<N>(job.channels, [&](int64_t c) {
-      auto sum = part(0, c);
-      for (int64_t i = 1; i < count; ++i) sum = static_cast<Vec<Raw, N>>(sum + part(i, c));
-      store(routed + c, sum);
-    });
-  } else {
-    sum_halves<T, Code>(claims, count, job, routed);
-  }
-}
-
-template <class T, class Code>
-void route_channels_last(const RouteJob& job, int64_t begin, int64_t end) {
-  using Raw = typename Element<T>::Raw;
-  const Axis &depth = job.window.axis[0], &height = job.window.axis[1], &width = job.window.axis[2];
-  const Covering in_depth(depth), in_height(height), in_width(width);
-  const int64_t most_rows = Covering::most(depth) * Covering::most(height);
-  Scratch<PixelClaim> row_claims(most_rows), claims(most_rows * Covering::most(width));
-  with_lanes<RouteKinds<Raw, Code>::lanes>(job.channels, [&](auto lanes) {
-    for (int64_t item = begin; item < end;) {
-      const int64_t row = item / width.size, h = row % height.size, volume = row / height.size;
-      const int64_t d = volume % depth.size, n = volume / depth.size;
-      int64_t rows = 0;
-      for (const Cover* z = in_depth.begin(d); z != in_depth.end(d); ++z)
-        for (const Cover* y = in_height.begin(h); y != in_height.end(h); ++y)
-          row_claims[rows++] = {((n * depth.places + z->place) * height.places + y->place) * width.places,
-                                (z->cell * height.kernel + y->cell) * width.kernel};
-      const int64_t until = (row + 1) * width.size < end ? (row + 1) * width.size : end;
-      for (int64_t w = item - row * width.size; item < until; ++item, ++w) {
-        int64_t count = 0;
-        for (int64_t i = 0; i < rows; ++i)
-          for (const Cover* x = in_width.begin(w); x != in_width.end(w); ++x)
-            claims[count++] = {row_claims[i].where + x->place, row_claims[i].code + x->cell};
-        route_pixel<T, Code, decltype(lanes)::value>(claims.get(), count, job,
-                                                     static_cast<Raw*>(job.routed) + item * job.channels);
-      }
-    }
-  });
 }
 
 }  // namespace
