@@ -1,0 +1,122 @@
+"""The training loop: forward, loss, backward, update; it takes any network and any tensors.
+
+Each step draws its randomness (order, augmentation, dropout) from (seed, epoch, step) and its learning rate from the
+step's number. So the weights after a step depend on the weights before it and on nothing else, and a run that was
+stopped between two steps goes on, bit for bit, from `Position` and the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from time import perf_counter
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from switchgrad.errors import RunError
+from switchgrad.train.batches import Batches, seed_for
+from switchgrad.train.evaluation import Evaluation, check_scores
+from switchgrad.train.position import Position, Row
+from switchgrad.train.recipe import Recipe
+from switchgrad.train.schedule import learning_rate
+
+
+class Observer(Protocol):
+    """What may look on, save, and stop a run by raising; it is called between steps, never within one."""
+
+    def after_step(self, position: Position) -> None:
+        """A step is done and counted."""
+
+    def after_epoch(self, row: Row, best: bool) -> None:
+        """An epoch is done and on record; ``best`` where no earlier one was better."""
+
+
+def train(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Batches,
+    validate: Callable[[nn.Module], Evaluation],
+    recipe: Recipe,
+    position: Position,
+    observer: Observer,
+) -> None:
+    """Train ``model`` in place from ``position`` until the recipe's last epoch, or until patience runs out."""
+    steps = len(batches)
+    while position.epoch < recipe.epochs and not out_of_patience(position, recipe):
+        model.train()
+        for step in range(position.step, steps):
+            start = perf_counter()
+            torch.manual_seed(seed_for(recipe.seed, "dropout", position.epoch, step))
+            x, y = batches.at(position.epoch, step)
+
+            scores = model(x)  # forward
+            loss = cross_entropy(check_scores(scores, y), y, label_smoothing=recipe.label_smoothing)
+            value = finite(loss, position, recipe)
+
+            optimizer.zero_grad()
+            loss.backward()  # backward
+            if recipe.clip_grad_norm:
+                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad_norm)
+
+            set_rate(optimizer, learning_rate(recipe, position.epoch * steps + step, steps))
+            optimizer.step()  # update
+
+            position.tally(value, int((scores.argmax(1) == y).sum()), len(y))
+            position.seconds += perf_counter() - start
+            observer.after_step(position)
+
+        start = perf_counter()
+        validation = validate(model)
+        row = Row(
+            epoch=position.epoch + 1,
+            lr=learning_rate(recipe, (position.epoch + 1) * steps - 1, steps),
+            train_loss=position.train_loss,
+            train_accuracy=position.train_accuracy,
+            val_loss=validation.loss,
+            val_accuracy=validation.accuracy,
+            seconds=position.seconds + perf_counter() - start,
+            samples_per_second=position.seen / position.seconds,
+        )
+        observer.after_epoch(row, position.close_epoch(row, recipe.monitor, recipe.min_delta))
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the parameters that learn; those with one axis get no weight decay."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not learning:
+        raise RunError("the network has no parameter that requires a gradient, so there is nothing to train")
+    groups = [
+        {"params": [p for p in learning if p.dim() > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group of parameters the learning rate of this step."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def out_of_patience(position: Position, recipe: Recipe) -> bool:
+    """Whether early stopping is on and the monitored value has not moved for too long."""
+    return 0 < recipe.patience <= position.waited
+
+
+def finite(loss: Tensor, position: Position, recipe: Recipe) -> float:
+    """The loss as a number; a loss that is infinite or NaN stops the run before it reaches the weights."""
+    value = loss.item()
+    if not math.isfinite(value):
+        raise RunError(
+            f"the loss became {value} in epoch {position.epoch + 1}, step {position.step + 1}, so training stopped "
+            f"with the last checkpoint intact; try a lower lr (it is {recipe.lr:g}), more warmup_epochs, "
+            "or clip_grad_norm=1"
+        )
+    return value
