@@ -4,6 +4,10 @@
 // shared between them: an inline function that the linker merges could carry AVX-512 code into the base kernels.
 #pragma once
 
+#if defined(__AVX512BW__)
+#include <immintrin.h>
+#endif
+
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -11,6 +15,9 @@
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
+
+// The inner loops must see through these functions: a vector that is returned through memory costs more than its work.
+#define SWITCHGRAD_INLINE inline __attribute__((always_inline))
 
 #if defined(__AVX512BW__)
 constexpr int vector_bytes = 64;
@@ -52,16 +59,82 @@ struct IntOf<8> {
 template <class E>
 using Int = typename IntOf<sizeof(E)>::type;
 
+template <class To, class V>
+SWITCHGRAD_INLINE To bits(V v) {
+  static_assert(sizeof(To) == sizeof(V));
+  To to;
+  std::memcpy(&to, &v, sizeof(To));
+  return to;
+}
+
+// Which lanes of a vector a load or store touches: all of them, or the first few. AVX-512 has masks for the latter;
+// elsewhere the last block of a row is drawn back instead (see blocks), and no vector is ever touched in part.
+struct Whole {};
+struct Part {
+  int64_t lanes;
+};
+
 template <class V, class E>
-inline V load(const E* from) {
+SWITCHGRAD_INLINE V load(const E* from, Whole = {}) {
   V v;
   std::memcpy(&v, from, sizeof(V));
   return v;
 }
 template <class V, class E>
-inline void store(E* to, V v) {
+SWITCHGRAD_INLINE void store(E* to, V v, Whole = {}) {
   std::memcpy(to, &v, sizeof(V));
 }
+
+#if defined(__AVX512BW__)
+constexpr bool has_parts = true;
+
+inline uint64_t first_lanes(int64_t lanes) { return _bzhi_u64(~uint64_t{0}, static_cast<uint64_t>(lanes)); }
+
+// Masks count lanes of their own width; codes are bytes or words in vectors shorter than 64 bytes.
+template <class V, class E>
+SWITCHGRAD_INLINE V load(const E* from, Part part) {
+  const uint64_t mask = first_lanes(part.lanes);
+  if constexpr (sizeof(V) == 64) {
+    if constexpr (sizeof(E) == 1) return bits<V>(_mm512_maskz_loadu_epi8(mask, from));
+    if constexpr (sizeof(E) == 2) return bits<V>(_mm512_maskz_loadu_epi16(static_cast<__mmask32>(mask), from));
+    if constexpr (sizeof(E) == 4) return bits<V>(_mm512_maskz_loadu_epi32(static_cast<__mmask16>(mask), from));
+    if constexpr (sizeof(E) == 8) return bits<V>(_mm512_maskz_loadu_epi64(static_cast<__mmask8>(mask), from));
+  } else if constexpr (sizeof(V) == 32) {
+    if constexpr (sizeof(E) == 1) return bits<V>(_mm256_maskz_loadu_epi8(static_cast<__mmask32>(mask), from));
+    if constexpr (sizeof(E) == 2) return bits<V>(_mm256_maskz_loadu_epi16(static_cast<__mmask16>(mask), from));
+  } else if constexpr (sizeof(V) == 16) {
+    return bits<V>(_mm_maskz_loadu_epi8(static_cast<__mmask16>(mask), from));
+  } else {
+    return bits<V>(_mm_cvtsi128_si64(_mm_maskz_loadu_epi8(static_cast<__mmask16>(mask), from)));
+  }
+}
+template <class V, class E>
+SWITCHGRAD_INLINE void store(E* to, V v, Part part) {
+  const uint64_t mask = first_lanes(part.lanes);
+  if constexpr (sizeof(V) == 64) {
+    const auto lanes = bits<__m512i>(v);
+    if constexpr (sizeof(E) == 1) _mm512_mask_storeu_epi8(to, mask, lanes);
+    if constexpr (sizeof(E) == 2) _mm512_mask_storeu_epi16(to, static_cast<__mmask32>(mask), lanes);
+    if constexpr (sizeof(E) == 4) _mm512_mask_storeu_epi32(to, static_cast<__mmask16>(mask), lanes);
+    if constexpr (sizeof(E) == 8) _mm512_mask_storeu_epi64(to, static_cast<__mmask8>(mask), lanes);
+  } else if constexpr (sizeof(V) == 32) {
+    if constexpr (sizeof(E) == 1) _mm256_mask_storeu_epi8(to, static_cast<__mmask32>(mask), bits<__m256i>(v));
+    if constexpr (sizeof(E) == 2) _mm256_mask_storeu_epi16(to, static_cast<__mmask16>(mask), bits<__m256i>(v));
+  } else if constexpr (sizeof(V) == 16) {
+    _mm_mask_storeu_epi8(to, static_cast<__mmask16>(mask), bits<__m128i>(v));
+  } else {
+    _mm_mask_storeu_epi8(to, static_cast<__mmask16>(mask), _mm_cvtsi64_si128(bits<int64_t>(v)));
+  }
+}
+#else
+constexpr bool has_parts = false;
+#endif
+
+// The parts of the two halves of 2N lanes of which the first 2 * part.lanes are touched.
+inline Whole lower_half(Whole, int64_t) { return {}; }
+inline Whole upper_half(Whole, int64_t) { return {}; }
+inline Part lower_half(Part part, int64_t n) { return {2 * part.lanes < n ? 2 * part.lanes : n}; }
+inline Part upper_half(Part part, int64_t n) { return {2 * part.lanes < n ? 0 : 2 * part.lanes - n}; }
 
 template <class E, int N>
 inline Vec<E, N> broadcast(E value) {
@@ -74,26 +147,18 @@ inline Vec<E, N> broadcast(E value) {
 
 // Lane by lane: mask ? yes : no.
 template <class M, class V>
-inline V select(M mask, V yes, V no) {
+SWITCHGRAD_INLINE V select(M mask, V yes, V no) {
   return mask ? yes : no;
 }
 
 // Lanes from one element type to another: widening, narrowing or between integers and floats.
 template <class To, int N, class V>
-inline Vec<To, N> convert(V v) {
+SWITCHGRAD_INLINE Vec<To, N> convert(V v) {
   if constexpr (N == 1) {
     return static_cast<To>(v);
   } else {
     return __builtin_convertvector(v, Vec<To, N>);
   }
-}
-
-template <class To, class V>
-inline To bits(V v) {
-  static_assert(sizeof(To) == sizeof(V));
-  To to;
-  std::memcpy(&to, &v, sizeof(To));
-  return to;
 }
 
 template <class E, int N, int... I>
@@ -114,14 +179,14 @@ constexpr auto zipped(std::integer_sequence<int, I...>) {
 }
 
 // Reads 2N neighbours and parts them into those at even and those at odd places.
-template <class E, int N>
-inline void load_pairs(const E* from, Vec<E, N>& even, Vec<E, N>& odd) {
+template <class E, int N, class Cover = Whole>
+SWITCHGRAD_INLINE void load_pairs(const E* from, Vec<E, N>& even, Vec<E, N>& odd, Cover cover = {}) {
   if constexpr (N == 1) {
     even = from[0];
     odd = from[1];
   } else {
-    const auto a = load<Vec<E, N>>(from);
-    const auto b = load<Vec<E, N>>(from + N);
+    const auto a = load<Vec<E, N>>(from, lower_half(cover, N));
+    const auto b = load<Vec<E, N>>(from + N, upper_half(cover, N));
     constexpr auto lanes = std::make_integer_sequence<int, N>{};
     even = pick<E, N>(a, b, every_second<0>(lanes));
     odd = pick<E, N>(a, b, every_second<1>(lanes));
@@ -129,23 +194,26 @@ inline void load_pairs(const E* from, Vec<E, N>& even, Vec<E, N>& odd) {
 }
 
 // The inverse of load_pairs: writes even[0], odd[0], even[1], odd[1], ...
-template <class E, int N>
-inline void store_pairs(E* to, Vec<E, N> even, Vec<E, N> odd) {
+template <class E, int N, class Cover = Whole>
+SWITCHGRAD_INLINE void store_pairs(E* to, Vec<E, N> even, Vec<E, N> odd, Cover cover = {}) {
   if constexpr (N == 1) {
     to[0] = even;
     to[1] = odd;
   } else {
     constexpr auto lanes = std::make_integer_sequence<int, N>{};
-    store(to, pick<E, N>(even, odd, zipped<0, N>(lanes)));
-    store(to + N, pick<E, N>(even, odd, zipped<N / 2, N>(lanes)));
+    store(to, pick<E, N>(even, odd, zipped<0, N>(lanes)), lower_half(cover, N));
+    store(to + N, pick<E, N>(even, odd, zipped<N / 2, N>(lanes)), upper_half(cover, N));
   }
 }
 
-// Calls body(std::integral_constant<int, N>) with the widest N <= Most that `count` elements fill.
+// Calls body(std::integral_constant<int, N>) with the lanes to use for `count` elements: all, where vectors can be
+// touched in part, else the widest N that the elements fill.
 template <int Most, class F>
 inline void with_lanes(int64_t count, F&& body) {
   if constexpr (Most <= 2) {
     body(std::integral_constant<int, 1>{});
+  } else if constexpr (has_parts) {
+    body(std::integral_constant<int, Most>{});
   } else {
     if (count >= Most) return body(std::integral_constant<int, Most>{});
     if constexpr (Most >= 8) return with_lanes<(Most >= 32 ? Most / 4 : Most / 2)>(count, body);
@@ -153,23 +221,36 @@ inline void with_lanes(int64_t count, F&& body) {
   }
 }
 
-// Calls body(at) for blocks of N that cover 0 .. count - 1; the last block is drawn back to end at count, so some
-// elements are done twice with the same result and no block is partial. Needs count >= N.
+// Calls body(at, cover) for blocks of N that cover 0 .. count - 1, N chosen by with_lanes. The last block is a part,
+// or is drawn back to end at count: then some elements are done twice, with the same result.
 template <int N, class F>
 inline void blocks(int64_t count, F&& body) {
   int64_t at = 0;
-  for (; at + N <= count; at += N) body(at);
-  if (at < count) body(count - N);
+  for (; at + N <= count; at += N) body(at, Whole{});
+  if (at == count) return;
+  if constexpr (has_parts && N > 1) {
+    body(at, Part{count - at});
+  } else {
+    body(count - N, Whole{});
+  }
 }
 
-// Calls body(lanes, at) for 0 .. count - 1 in blocks of N, then of N / 2, ... : every element exactly once.
+// Rows shorter than a vector, or ending in the middle of one, may be written a little beyond their end while a later
+// row of the same task will write there again; that is cheaper than touching a part. `count` elements, rounded up.
+template <int N>
+inline int64_t spilled(int64_t count) {
+  return (count + N - 1) / N * N;
+}
+
+// Calls body(lanes, at, cover) for 0 .. count - 1, each once: blocks of N, then a part, or blocks of N / 2 and so on.
 template <int N, class F>
 inline void cascade(int64_t at, int64_t count, F&& body) {
-  for (; at + N <= count; at += N) body(std::integral_constant<int, N>{}, at);
-  if constexpr (N >= 8) {
-    if (at < count) cascade<N / 2>(at, count, body);
+  for (; at + N <= count; at += N) body(std::integral_constant<int, N>{}, at, Whole{});
+  if (at == count) return;
+  if constexpr (has_parts && N > 1) {
+    body(std::integral_constant<int, N>{}, at, Part{count - at});
   } else if constexpr (N > 1) {
-    if (at < count) cascade<1>(at, count, body);
+    cascade<(N >= 8 ? N / 2 : 1)>(at, count, body);
   }
 }
 

@@ -12,7 +12,8 @@ const MaxPoolTable* find(const char* isa) {
 #if defined(__x86_64__)
   if (std::strcmp(isa, "avx512") == 0)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")
+                   __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                   __builtin_cpu_supports("bmi2")
                ? &avx512::max_pool_table()
                : nullptr;
   if (std::strcmp(isa, "avx2") == 0)

@@ -32,16 +32,19 @@ struct Best {
   Vec<Raw, N> key;
   Vec<Lane, N> code;
 
-  static Best of(Vec<Raw, N> value, Vec<Lane, N> code) { return {value, Element<T>::key(value), code}; }
-  void meet(const Best& next) {
+  SWITCHGRAD_INLINE static Best of(Vec<Raw, N> value, Vec<Lane, N> code) {
+    return {value, Element<T>::key(value), code};
+  }
+  SWITCHGRAD_INLINE void meet(const Best& next) {
     const auto wins = Element<T>::beats(next.key, key);
     value = select(wins, next.value, value);
     key = select(wins, next.key, key);
     code = select(wins, next.code, code);
   }
-  void write(Raw* values, Code* codes, int64_t at) const {
-    store(values + at, value);
-    if (codes) store(codes + at, convert<Code, N>(code));
+  template <class Cover = Whole>
+  SWITCHGRAD_INLINE void write(Raw* values, Code* codes, int64_t at, Cover cover = {}) const {
+    store(values + at, value, cover);
+    if (codes) store(codes + at, convert<Code, N>(code), cover);
   }
 };
 

@@ -67,13 +67,13 @@ void pool_pixel(const typename Kinds<T, Code>::Raw* first, const Pixels& pixels,
     for (int64_t c = 0; c < channels; ++c) write_none<T, Code>(to.values, to.codes, c);
     return;
   }
-  const auto candidate = [&](int64_t i, int64_t c) {
-    return Best<T, Code, N>::of(load<Vec<Raw, N>>(first + where[i] + c), broadcast<Lane, N>(offset[i]));
+  const auto candidate = [&](int64_t i, int64_t c, auto cover) {
+    return Best<T, Code, N>::of(load<Vec<Raw, N>>(first + where[i] + c, cover), broadcast<Lane, N>(offset[i]));
   };
-  blocks<N>(channels, [&](int64_t c) {
-    auto best = candidate(0, c);
-    for (int64_t i = 1; i < count; ++i) best.meet(candidate(i, c));
-    best.write(to.values, to.codes, c);
+  blocks<N>(channels, [&](int64_t c, auto cover) {
+    auto best = candidate(0, c, cover);
+    for (int64_t i = 1; i < count; ++i) best.meet(candidate(i, c, cover));
+    best.write(to.values, to.codes, c, cover);
   });
 }
 

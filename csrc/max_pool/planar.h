@@ -46,7 +46,7 @@ class RowMaxima {
   }
 
   // The maxima of windows q .. q + N - 1 in a slot, their codes counted from `offset`.
-  Best<T, Code, N> at(int64_t slot, int64_t offset, int64_t q) const {
+  SWITCHGRAD_INLINE Best<T, Code, N> at(int64_t slot, int64_t offset, int64_t q) const {
     const auto code = load<Vec<Lane, N>>(codes_.get() + slot * row_length_ + q);
     return Best<T, Code, N>::of(load<Vec<Raw, N>>(values_.get() + slot * row_length_ + q),
                                 static_cast<Vec<Lane, N>>(code + broadcast<Lane, N>(static_cast<Lane>(offset))));
@@ -78,18 +78,13 @@ class RowMaxima {
     if (width_.pad_begin % 2 != 0) odd[at++] = row[w++];
     const int64_t pairs_in = (width_.size - w) / 2;
     const int64_t pairs = pairs_in < phase_length_ - at ? pairs_in : phase_length_ - at;
-    const auto part_block = [&](auto lanes, int64_t i) {
+    cascade<N>(0, pairs, [&](auto lanes, int64_t i, auto cover) {
       constexpr int M = decltype(lanes)::value;
       Vec<Raw, M> left, right;
-      load_pairs<Raw, M>(row + w + 2 * i, left, right);
-      store(even + at + i, left);
-      store(odd + at + i, right);
-    };
-    if (pairs >= N) {
-      blocks<N>(pairs, [&](int64_t i) { part_block(std::integral_constant<int, N>{}, i); });
-    } else {
-      for (int64_t i = 0; i < pairs; ++i) part_block(std::integral_constant<int, 1>{}, i);
-    }
+      load_pairs<Raw, M>(row + w + 2 * i, left, right, cover);
+      store(even + at + i, left, cover);
+      store(odd + at + i, right, cover);
+    });
     if (w + 2 * pairs < width_.size && at + pairs < phase_length_) even[at + pairs] = row[w + 2 * pairs];
   }
 
@@ -133,37 +128,38 @@ void for_each_output_row(const PoolJob& job, int64_t begin, int64_t end, NewVolu
 }
 
 // Two-cell windows two cells apart need no scratch: neighbours are parted in registers.
-template <class T, class Code, int N>
-Best<T, Code, N> better_of_pair(const typename Kinds<T, Code>::Raw* row, int64_t offset) {
+template <class T, class Code, int N, class Cover>
+SWITCHGRAD_INLINE Best<T, Code, N> better_of_pair(const typename Kinds<T, Code>::Raw* row, int64_t offset,
+                                                  Cover cover) {
   using Raw = typename Kinds<T, Code>::Raw;
   using Lane = typename Kinds<T, Code>::Lane;
   Vec<Raw, N> left, right;
-  load_pairs<Raw, N>(row, left, right);
+  load_pairs<Raw, N>(row, left, right, cover);
   auto pair = Best<T, Code, N>::of(left, broadcast<Lane, N>(static_cast<Lane>(offset)));
   pair.meet(Best<T, Code, N>::of(right, broadcast<Lane, N>(static_cast<Lane>(offset + 1))));
   return pair;
 }
 
 template <class T, class Code, int N>
-void pool_pairs(const RowList& rows, const typename Kinds<T, Code>::Raw* first, int64_t whole, int64_t places,
-                typename Kinds<T, Code>::Raw* values, Code* codes) {
+void pool_pairs(const RowList& rows, const typename Kinds<T, Code>::Raw* first, int64_t whole, int64_t in_blocks,
+                int64_t places, typename Kinds<T, Code>::Raw* values, Code* codes) {
   using Lane = typename Kinds<T, Code>::Lane;
   const int64_t* where = rows.where.get();
   const int64_t* offset = rows.offset.get();
   if (rows.count == 2) {
     const auto *upper = first + where[0], *lower = first + where[1];
     const int64_t upper_offset = offset[0], lower_offset = offset[1];
-    blocks<N>(whole, [&](int64_t q) {
-      auto best = better_of_pair<T, Code, N>(upper + 2 * q, upper_offset);
-      best.meet(better_of_pair<T, Code, N>(lower + 2 * q, lower_offset));
-      best.write(values, codes, q);
+    blocks<N>(in_blocks, [&](int64_t q, auto cover) {
+      auto best = better_of_pair<T, Code, N>(upper + 2 * q, upper_offset, cover);
+      best.meet(better_of_pair<T, Code, N>(lower + 2 * q, lower_offset, cover));
+      best.write(values, codes, q, cover);
     });
   } else {
-    blocks<N>(whole, [&](int64_t q) {
-      auto best = better_of_pair<T, Code, N>(first + where[0] + 2 * q, offset[0]);
+    blocks<N>(in_blocks, [&](int64_t q, auto cover) {
+      auto best = better_of_pair<T, Code, N>(first + where[0] + 2 * q, offset[0], cover);
       for (int64_t i = 1; i < rows.count; ++i)
-        best.meet(better_of_pair<T, Code, N>(first + where[i] + 2 * q, offset[i]));
-      best.write(values, codes, q);
+        best.meet(better_of_pair<T, Code, N>(first + where[i] + 2 * q, offset[i], cover));
+      best.write(values, codes, q, cover);
     });
   }
   for (int64_t q = whole; q < places; ++q) {  // the last window of an odd row has one column
@@ -174,13 +170,25 @@ void pool_pairs(const RowList& rows, const typename Kinds<T, Code>::Raw* first, 
   }
 }
 
+// Whether the input's rows follow one another without gaps, as in a contiguous tensor.
+inline bool is_compact(const PoolJob& job) {
+  const Axis *z = &job.window.axis[0], *y = &job.window.axis[1], *x = &job.window.axis[2];
+  const int64_t row = x->size, slice = y->size * row, plane = z->size * slice;
+  return (y->size == 1 || job.input_stride[3] == row) && (z->size == 1 || job.input_stride[2] == slice) &&
+         (job.channels == 1 || job.input_stride[1] == plane) &&
+         (job.batch == 1 || job.input_stride[0] == plane * job.channels);
+}
+
 template <class T, class Code, int N>
 void pool_planar_pairs(const PoolJob& job, int64_t whole, int64_t begin, int64_t end) {
   using Raw = typename Kinds<T, Code>::Raw;
   const int64_t places = job.window.axis[2].places;
+  // Rows that enough others follow, in the input and in this task, for reading and writing a vector beyond their end.
+  const int64_t spill_end = is_compact(job) ? end - 2 * N / job.window.axis[2].size - 2 : begin;
   const auto body = [&](int64_t item, const RowList& rows, const Raw* first, int64_t) {
     const OutputRow<T, Code> to(job, item, places);
-    if (rows.count > 0) return pool_pairs<T, Code, N>(rows, first, whole, places, to.values, to.codes);
+    const int64_t in_blocks = item < spill_end ? spilled<N>(whole) : whole;
+    if (rows.count > 0) return pool_pairs<T, Code, N>(rows, first, whole, in_blocks, places, to.values, to.codes);
     for (int64_t q = 0; q < places; ++q) write_none<T, Code>(to.values, to.codes, q);
   };
   for_each_output_row<Raw>(job, begin, end, [] {}, body);
@@ -197,10 +205,10 @@ void pool_planar_any(const PoolJob& job, int64_t begin, int64_t end) {
     for (int64_t i = 0; i < rows.count; ++i)
       slots[i] = maxima.slot(rows.depth_cell[i], h + rows.height[i], first + rows.where[i]);
     if (rows.count > 0)
-      blocks<N>(width.places, [&](int64_t q) {
+      blocks<N>(width.places, [&](int64_t q, auto cover) {
         auto best = maxima.at(slots[0], rows.offset[0], q);
         for (int64_t i = 1; i < rows.count; ++i) best.meet(maxima.at(slots[i], rows.offset[i], q));
-        best.write(to.values, to.codes, q);
+        best.write(to.values, to.codes, q, cover);
       });
     for (int64_t q = 0; q < width.places; ++q) {
       if (rows.count > 0 && width.start(q) >= 0) break;  // this window and the next ones hold their first cell

@@ -50,12 +50,12 @@ struct RouteKinds {
 };
 
 // The pooled numbers whose code says that this cell won, 0 elsewhere.
-template <int N, class Number, class Code>
-inline Vec<Number, N> won(const Number* pooled, const Code* codes, int64_t code) {
+template <int N, class Number, class Code, class Cover = Whole>
+SWITCHGRAD_INLINE Vec<Number, N> won(const Number* pooled, const Code* codes, int64_t code, Cover cover = {}) {
   using Lane = typename RouteKinds<Number, Code>::Lane;
-  const auto lane = convert<Lane, N>(load<Vec<Code, N>>(codes));
-  return select(lane == broadcast<Lane, N>(static_cast<Lane>(static_cast<Code>(code))), load<Vec<Number, N>>(pooled),
-                Vec<Number, N>{});
+  const auto lane = convert<Lane, N>(load<Vec<Code, N>>(codes, cover));
+  return select(lane == broadcast<Lane, N>(static_cast<Lane>(static_cast<Code>(code))),
+                load<Vec<Number, N>>(pooled, cover), Vec<Number, N>{});
 }
 
 }  // namespace

@@ -18,16 +18,18 @@ void sum_halves(const PixelClaim* claims, int64_t count, const RouteJob& job, ty
   constexpr int block = 16;
   const auto* pooled = static_cast<const typename Element<T>::Raw*>(job.pooled);
   const auto* codes = static_cast<const Code*>(job.codes);
-  cascade<block>(0, job.channels, [&](auto lanes, int64_t c) {
-    constexpr int N = decltype(lanes)::value;
-    float sums[N] = {};
+  const auto sum = [&](auto lanes, int64_t c) {
+    float sums[block] = {};
     for (int64_t i = 0; i < count; ++i) {
       const int64_t at = claims[i].where * job.channels + c;
       const auto code = static_cast<Code>(claims[i].code);
-      for (int j = 0; j < N; ++j) sums[j] += codes[at + j] == code ? Element<T>::widen(pooled[at + j]) : 0.0f;
+      for (int64_t j = 0; j < lanes; ++j) sums[j] += codes[at + j] == code ? Element<T>::widen(pooled[at + j]) : 0.0f;
     }
-    for (int j = 0; j < N; ++j) routed[c + j] = Element<T>::narrow(sums[j]);
-  });
+    for (int64_t j = 0; j < lanes; ++j) routed[c + j] = Element<T>::narrow(sums[j]);
+  };
+  int64_t c = 0;
+  for (; c + block <= job.channels; c += block) sum(std::integral_constant<int64_t, block>{}, c);
+  if (c < job.channels) sum(job.channels - c, c);
 }
 
 // One input pixel, all its channels.
@@ -36,19 +38,19 @@ void route_pixel(const PixelClaim* claims, int64_t count, const RouteJob& job, t
   using Raw = typename Element<T>::Raw;
   const auto* pooled = static_cast<const Raw*>(job.pooled);
   const auto* codes = static_cast<const Code*>(job.codes);
-  const auto part = [&](int64_t i, int64_t c) {
+  const auto part = [&](int64_t i, int64_t c, auto cover) {
     const int64_t at = claims[i].where * job.channels + c;
-    return won<N>(pooled + at, codes + at, claims[i].code);
+    return won<N>(pooled + at, codes + at, claims[i].code, cover);
   };
   if (count == 0) {
     std::memset(routed, 0, static_cast<size_t>(job.channels) * sizeof(Raw));
   } else if (count == 1) {
-    blocks<N>(job.channels, [&](int64_t c) { store(routed + c, part(0, c)); });
+    blocks<N>(job.channels, [&](int64_t c, auto cover) { store(routed + c, part(0, c, cover), cover); });
   } else if constexpr (std::is_same_v<Raw, typename Element<T>::Sum>) {
-    blocks<N>(job.channels, [&](int64_t c) {
-      auto sum = part(0, c);
-      for (int64_t i = 1; i < count; ++i) sum = static_cast<Vec<Raw, N>>(sum + part(i, c));
-      store(routed + c, sum);
+    blocks<N>(job.channels, [&](int64_t c, auto cover) {
+      auto sum = part(0, c, cover);
+      for (int64_t i = 1; i < count; ++i) sum = static_cast<Vec<Raw, N>>(sum + part(i, c, cover));
+      store(routed + c, sum, cover);
     });
   } else {
     sum_halves<T, Code>(claims, count, job, routed);

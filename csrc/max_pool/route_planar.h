@@ -28,7 +28,7 @@ class PooledRows {
         high_(Covering::most(job.window.axis[1])),
         places_(job.window.axis[2].places),
         margin_((job.window.axis[2].kernel - 1) * job.window.axis[2].dilation / job.window.axis[2].stride + 2),
-        length_(places_ + 2 * margin_),
+        length_(places_ + 2 * margin_ + vector_bytes),
         numbers_(deep_ * high_ * length_),
         codes_(deep_ * high_ * length_),
         held_(deep_ * high_) {
@@ -126,16 +126,18 @@ class RowSums {
   void sum(Sum* to) {
     const int64_t pad = width_.pad_begin;
     if (width_.stride == 1)
-      return cascade<lanes>(0, width_.size,
-                            [&](auto n, int64_t w) { store(to + w, at<decltype(n)::value>(0, w + pad)); });
+      return cascade<lanes>(0, width_.size, [&](auto n, int64_t w, auto cover) {
+        store(to + w, at<decltype(n)::value>(0, w + pad), cover);
+      });
     if (width_.stride == 2) return sum_pairs(to);
     for (int64_t phase = 0; phase < width_.stride; ++phase) {
       const int64_t behind = phase - pad;  // cells behind + i * stride have this phase
       const int64_t first = behind >= 0 ? 0 : (-behind + width_.stride - 1) / width_.stride;
       const int64_t start = behind + first * width_.stride;
       const int64_t count = start < width_.size ? (width_.size - start + width_.stride - 1) / width_.stride : 0;
-      cascade<lanes>(0, count,
-                     [&](auto n, int64_t i) { store(phase_.get() + i, at<decltype(n)::value>(phase, first + i)); });
+      cascade<lanes>(0, count, [&](auto n, int64_t i, auto cover) {
+        store(phase_.get() + i, at<decltype(n)::value>(phase, first + i), cover);
+      });
       for (int64_t i = 0; i < count; ++i) to[start + i * width_.stride] = phase_[i];
     }
   }
@@ -144,9 +146,9 @@ class RowSums {
     int64_t w = width_.pad_begin % 2;
     if (w == 1) to[0] = at<1>(1, width_.pad_begin / 2);
     const int64_t first = (w + width_.pad_begin) / 2, pairs = (width_.size - w) / 2;
-    cascade<lanes>(0, pairs, [&](auto n, int64_t i) {
+    cascade<lanes>(0, pairs, [&](auto n, int64_t i, auto cover) {
       constexpr int N = decltype(n)::value;
-      store_pairs<Sum, N>(to + w + 2 * i, at<N>(0, first + i), at<N>(1, first + i));
+      store_pairs<Sum, N>(to + w + 2 * i, at<N>(0, first + i), at<N>(1, first + i), cover);
     });
     if (w + 2 * pairs < width_.size) to[w + 2 * pairs] = at<1>(0, first + pairs);
   }
@@ -160,10 +162,10 @@ class RowSums {
 
 // Two-cell windows two cells apart: each row is written straight from registers.
 template <int N, class Raw, class Code>
-void route_pairs(const Claim<Raw, Code>& row, int64_t whole, const Axis& width, Raw* routed) {
-  blocks<N>(whole, [&](int64_t q) {
-    store_pairs<Raw, N>(routed + 2 * q, won<N>(row.pooled + q, row.codes + q, row.code),
-                        won<N>(row.pooled + q, row.codes + q, row.code + 1));
+void route_pairs(const Claim<Raw, Code>& row, int64_t whole, int64_t in_blocks, const Axis& width, Raw* routed) {
+  blocks<N>(in_blocks, [&](int64_t q, auto cover) {
+    store_pairs<Raw, N>(routed + 2 * q, won<N>(row.pooled + q, row.codes + q, row.code, cover),
+                        won<N>(row.pooled + q, row.codes + q, row.code + 1, cover), cover);
   });
   for (int64_t w = 2 * whole; w < width.size; ++w) {
     const int64_t q = w / 2;
@@ -171,38 +173,65 @@ void route_pairs(const Claim<Raw, Code>& row, int64_t whole, const Axis& width, 
   }
 }
 
-// Calls body(item, plane, d, h) for input rows begin .. end - 1.
+// The same for both rows of two-by-two windows: numbers and codes are read once.
+template <int N, class Raw, class Code>
+void route_tiles(const Claim<Raw, Code>& row, int64_t whole, int64_t in_blocks, const Axis& width, Raw* routed) {
+  Raw* lower = routed + width.size;
+  blocks<N>(in_blocks, [&](int64_t q, auto cover) {
+    const auto write = [&](Raw* to, int64_t code) {
+      store_pairs<Raw, N>(to + 2 * q, won<N>(row.pooled + q, row.codes + q, code, cover),
+                          won<N>(row.pooled + q, row.codes + q, code + 1, cover), cover);
+    };
+    write(routed, row.code);
+    write(lower, row.code + 2);
+  });
+  for (int64_t w = 2 * whole; w < width.size; ++w) {
+    const int64_t q = w / 2, code = row.code + w % 2;
+    routed[w] = q < width.places ? won<1>(row.pooled + q, row.codes + q, code) : Raw{};
+    lower[w] = q < width.places ? won<1>(row.pooled + q, row.codes + q, code + 2) : Raw{};
+  }
+}
+
+// Calls body(item, plane, d, h, rows left in this slice and task) for input rows begin .. end - 1; body says how many
+// rows it has done.
 template <class F>
 void for_each_input_row(const RouteJob& job, int64_t begin, int64_t end, F&& body) {
   const int64_t heights = job.window.axis[1].size, depths = job.window.axis[0].size;
   for (int64_t item = begin; item < end;) {
-    const int64_t volume = item / heights;
+    const int64_t volume = item / heights, plane = volume / depths, d = volume % depths;
     const int64_t until = (volume + 1) * heights < end ? (volume + 1) * heights : end;
-    for (int64_t h = item - volume * heights; item < until; ++item, ++h)
-      body(item, volume / depths, volume % depths, h);
+    while (item < until) item += body(item, plane, d, item - volume * heights, until - item);
   }
 }
 
-template <class T, class Code>
+template <class T, class Code, int N>
 void route_planar_pairs(const RouteJob& job, int64_t begin, int64_t end) {
   using Raw = typename Element<T>::Raw;
   const Axis &depth = job.window.axis[0], &height = job.window.axis[1], &width = job.window.axis[2];
   const Covering in_depth(depth), in_height(height);
   const int64_t whole = width.size / 2 < width.places ? width.size / 2 : width.places;
-  with_lanes<RouteKinds<Raw, Code>::lanes>(whole, [&](auto lanes) {
-    for_each_input_row(job, begin, end, [&](int64_t item, int64_t plane, int64_t d, int64_t h) {
-      Raw* routed = static_cast<Raw*>(job.routed) + item * width.size;
-      if (in_depth.size(d) == 0 || in_height.size(h) == 0) {
-        std::memset(routed, 0, static_cast<size_t>(width.size) * sizeof(Raw));
-        return;
-      }
-      const Cover &z = *in_depth.begin(d), &y = *in_height.begin(h);
-      const int64_t at = ((plane * depth.places + z.place) * height.places + y.place) * width.places;
-      route_pairs<decltype(lanes)::value, Raw, Code>(
-          {static_cast<const Raw*>(job.pooled) + at, static_cast<const Code*>(job.codes) + at,
-           (z.cell * height.kernel + y.cell) * width.kernel},
-          whole, width, routed);
-    });
+  // As in the forward; the pooled rows that follow are at most a stride and a kernel of input rows apart. A row of
+  // several blocks must not spill: its first blocks would be written before the row above it ends.
+  const int64_t rows_after = (N / width.places + 2) * (height.stride + height.kernel);
+  const int64_t spill_end = depth.size == 1 && whole <= N ? end - rows_after : begin;
+  const bool tiles = height.kernel == 2 && height.dilation == 1;
+  for_each_input_row(job, begin, end, [&](int64_t item, int64_t plane, int64_t d, int64_t h, int64_t left) {
+    Raw* routed = static_cast<Raw*>(job.routed) + item * width.size;
+    if (in_depth.size(d) == 0 || in_height.size(h) == 0) {
+      std::memset(routed, 0, static_cast<size_t>(width.size) * sizeof(Raw));
+      return 1;
+    }
+    const Cover &z = *in_depth.begin(d), &y = *in_height.begin(h);
+    const int64_t at = ((plane * depth.places + z.place) * height.places + y.place) * width.places;
+    const Claim<Raw, Code> row{static_cast<const Raw*>(job.pooled) + at, static_cast<const Code*>(job.codes) + at,
+                               (z.cell * height.kernel + y.cell) * width.kernel};
+    const int64_t in_blocks = item < spill_end ? spilled<N>(whole) : whole;
+    if (tiles && y.cell == 0 && left > 1) {
+      route_tiles<N, Raw, Code>(row, whole, in_blocks, width, routed);
+      return 2;
+    }
+    route_pairs<N, Raw, Code>(row, whole, in_blocks, width, routed);
+    return 1;
   });
 }
 
@@ -213,11 +242,12 @@ void route_planar_any(const RouteJob& job, int64_t begin, int64_t end) {
   const Covering in_depth(depth), in_height(height);
   PooledRows<T, Code> rows(job);
   RowSums<T, typename PooledRows<T, Code>::Lane> sums(width, Covering::most(depth) * Covering::most(height));
-  for_each_input_row(job, begin, end, [&](int64_t item, int64_t plane, int64_t d, int64_t h) {
+  for_each_input_row(job, begin, end, [&](int64_t item, int64_t plane, int64_t d, int64_t h, int64_t) {
     sums.clear();
     for (const Cover* z = in_depth.begin(d); z != in_depth.end(d); ++z)
       for (const Cover* y = in_height.begin(h); y != in_height.end(h); ++y) sums.add(rows.claim(plane, *z, *y));
     sums.write(static_cast<Raw*>(job.routed) + item * width.size);
+    return 1;
   });
 }
 
@@ -225,8 +255,9 @@ template <class T, class Code>
 void route_planar(const RouteJob& job, int64_t begin, int64_t end) {
   const Axis* axis = job.window.axis;
   const bool pairs = axis[2].kernel == 2 && axis[2].stride == 2 && axis[2].dilation == 1 && axis[2].pad_begin == 0;
-  if (pairs && !axis[0].overlaps() && !axis[1].overlaps()) return route_planar_pairs<T, Code>(job, begin, end);
-  route_planar_any<T, Code>(job, begin, end);
+  if (!pairs || axis[0].overlaps() || axis[1].overlaps()) return route_planar_any<T, Code>(job, begin, end);
+  with_lanes<RouteKinds<typename Element<T>::Raw, Code>::lanes>(
+      axis[2].size / 2, [&](auto lanes) { route_planar_pairs<T, Code, decltype(lanes)::value>(job, begin, end); });
 }
 
 }  // namespace

@@ -1,0 +1,98 @@
+"""How every benchmark here measures: interleaved, medians, both allocators, results as JSON.
+
+A measurement of a process that keeps its memory (glibc's ``M_MMAP_MAX=0`` and a large ``M_TRIM_THRESHOLD``, as
+Switchgrad's own training does) and one of a process with the default allocator differ by the page faults of every
+large tensor, so each benchmark runs once in each, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import switchgrad
+
+RESULTS = Path(__file__).parent / "results"
+KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}
+THREADS = 2
+
+
+def interleaved(functions: dict[str, Callable[[], object]], seconds: float = 1.5, least: int = 7) -> dict[str, float]:
+    """Median milliseconds of each function; they take turns, so that a busy moment hits all of them."""
+    for function in functions.values():
+        function()
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(next(iter(times.values()))) < least:
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def environment() -> dict[str, Any]:
+    """What a figure depends on besides the code."""
+    info = switchgrad.info()
+    return {
+        "versions": info.versions,
+        "isa": info.isa,
+        "threads": torch.get_num_threads(),
+        "processor": _processor(),
+        "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def run(script: str, measure: Callable[[argparse.Namespace], list[dict[str, Any]]]) -> None:
+    """The command line of a benchmark: measures with both allocators and writes ``results/<script>.json``."""
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--memory", choices=("default", "kept"), help="measure with one allocator and print JSON")
+    parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--seconds", type=float, default=1.5, help="time for each row")
+    options = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    if options.memory:
+        print(json.dumps(measure(options)))
+        return
+    rows: list[dict[str, Any]] = []
+    for memory in ("default", "kept"):
+        command = [sys.executable, sys.argv[0], *sys.argv[1:], "--memory", memory]
+        extra = KEPT if memory == "kept" else {}
+        # A failed measurement fails the run; it does not become an empty cell.
+        done = subprocess.run(command, env=os.environ | extra, stdout=subprocess.PIPE, text=True, check=True)
+        rows += [{"memory": memory, **row} for row in json.loads(done.stdout)]
+    if not options.only:
+        RESULTS.mkdir(exist_ok=True)
+        result = {"benchmark": script, "environment": environment(), "rows": rows}
+        (RESULTS / f"{script}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(table(rows))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows as a Markdown table; every row has the same keys."""
+
+    def cell(value: object) -> str:
+        return f"{value:.2f}" if isinstance(value, float) else "-" if value is None else str(value)
+
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    return "\n".join(lines + ["| " + " | ".join(cell(row.get(name)) for name in names) + " |" for row in rows])
