@@ -256,7 +256,8 @@ def _pairs(padding: object, dims: int) -> tuple[Pair, ...]:
 
 
 def _is_integer(value: object) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    # int first: the compiler's tracer stands for integers that it leaves open, and cannot answer the second question.
+    return (isinstance(value, int) or hasattr(value, "__index__")) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,63 @@
+"""Comparing results: bit by bit where the rule is exact, by a yardstick where numbers are rounded."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.samples import BITS
+
+
+def bits(x: Tensor) -> Tensor:
+    """The memory of each number as an integer, so that NaN equals NaN and -0 differs from +0."""
+    return x.contiguous().view(BITS[x.element_size()])
+
+
+def require_same(got: Tensor, wanted: Tensor, what: str) -> None:
+    """Refuse any difference of shape, dtype or bits."""
+    if got.shape != wanted.shape or got.dtype != wanted.dtype:
+        raise AssertionError(f"{what}: got {tuple(got.shape)} {got.dtype}, wanted {tuple(wanted.shape)} {wanted.dtype}")
+    ours, theirs = bits(got), bits(wanted)
+    if not torch.equal(ours, theirs):
+        at = tuple(int(i) for i in (ours != theirs).nonzero()[0])
+        count = int((ours != theirs).sum())
+        raise AssertionError(
+            f"{what}: {count} of {got.numel()} differ, first at {at}: got {got[at].item()!r}, "
+            f"wanted {wanted[at].item()!r}"
+        )
+
+
+def to_array(x: Tensor) -> np.ndarray:
+    """As NumPy for the loops; bfloat16 travels as float32, which holds it exactly."""
+    return (x.float() if x.dtype == torch.bfloat16 else x).detach().contiguous().numpy()
+
+
+def from_array(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """Back from the loops, in the dtype that went in."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(dtype)
+
+
+def require_same_but_payload(got: Tensor, wanted: Tensor, what: str) -> None:
+    """Bit for bit, except that any NaN equals any other: conversions may lose its sign and payload."""
+    if got.is_floating_point() and got.dtype == wanted.dtype:
+        got, wanted = (torch.where(x.isnan(), torch.full_like(x, torch.nan), x) for x in (got, wanted))
+    require_same(got, wanted, what)
+
+
+def require_near(got: Tensor, peer: Tensor, truth: Tensor, factor: float, what: str) -> None:
+    """The error against float64 is at most ``factor`` times the peer's worst error plus a few units in the last place.
+
+    Written as ``not (error <= allowed)``, so that NaN fails.
+    """
+    if got.shape != truth.shape:
+        raise AssertionError(f"{what}: got shape {tuple(got.shape)}, wanted {tuple(truth.shape)}")
+    error = (got.double() - truth).abs()
+    ulp = torch.finfo(got.dtype).eps * truth.abs().clamp_min(torch.finfo(got.dtype).tiny)
+    allowed = factor * (peer.double() - truth).abs().max() + 4 * ulp if got.numel() else error
+    if not bool((error <= allowed).all()):
+        worst = int((error - allowed).nan_to_num(nan=float("inf")).argmax())
+        raise AssertionError(
+            f"{what}: error {error.flatten()[worst]:.3g} where {allowed.flatten()[worst]:.3g} is allowed (got "
+            f"{got.flatten()[worst].item()!r}, float64 says {truth.flatten()[worst].item()!r})"
+        )

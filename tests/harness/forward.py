@@ -1,0 +1,172 @@
+"""Checks of values: against the loops and the peer, in every dtype, layout, instruction set and number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from harness.compare import from_array, require_near, require_same, require_same_but_payload, to_array
+from harness.declaration import HALVES, Case, Operator, as_tuple
+from harness.engines import engines, poisoned, running, threads
+from harness.layouts import COMPACT, expanded, follows, layouts, same_strides
+from harness.samples import tensors
+
+
+def _calls(operator: Operator, kinds: tuple[str, ...] | None = None) -> Iterator[tuple[str, Case, tuple[Tensor, ...]]]:
+    for case, dtype, kind in product(operator.cases, operator.dtypes, kinds or operator.samples):
+        yield f"{case.name}, {str(dtype)[6:]}, {kind}", case, tensors(operator, case, kind, dtype)
+
+
+def values_equal_the_loops(operator: Operator) -> None:
+    """Every case, dtype and kind of sample, by every instruction set: values and switches as the loops have them."""
+    for name, case, given in _calls(operator):
+        wanted = operator.reference(*map(to_array, given), **case.arguments)
+        for engine in engines(operator):
+            with running(engine):
+                got = operator.outputs(*given, **case.arguments)
+            what = f"{operator.name} ({name}, {engine})"
+            if operator.exact or not got[0].is_floating_point():
+                require_same_but_payload(got[0], from_array(wanted[0], got[0].dtype), f"{what}: values")
+            else:
+                truth = operator.reference(*(to_array(t.double()) for t in given), **case.arguments)[0]
+                exact = torch.from_numpy(truth)
+                require_near(got[0], exact.to(got[0].dtype), exact, 2, f"{what}: values")
+            for i, (left, right) in enumerate(zip(got[1:], wanted[1:], strict=True), 1):
+                require_same_but_payload(left, from_array(right, left.dtype), f"{what}: output {i}")
+
+
+def values_equal_the_peer(operator: Operator) -> None:
+    """Values (payloads of NaN included), switches and strides as the peer's.
+
+    Numbers are compared with what the peer says of a contiguous tensor: PyTorch's channels-last pooling refuses small
+    integer types on larger maps, and its 3-d indices are wrong where all is -inf.
+    """
+    if operator.peer is None:
+        return
+    for name, case, given in _calls(operator):
+        if not case.peer:
+            continue
+        wanted = as_tuple(operator.peer(*given, **case.arguments))
+        for layout, first in layouts(given[0], *COMPACT).items():
+            what = f"{operator.name} ({name}, {layout})"
+            got = operator.outputs(first, *given[1:], **case.arguments)
+            for i, (left, right) in enumerate(zip(got, wanted, strict=False)):  # the peer may have fewer outputs
+                if i == 0 and not operator.exact and left.is_floating_point():
+                    truth = torch.from_numpy(operator.reference(*(to_array(t.double()) for t in given))[0])
+                    require_near(left, right, truth, 2, f"{what}: values")
+                else:
+                    compare = require_same_but_payload if left.dtype in HALVES else require_same
+                    compare(left, right, f"{what}: output {i} against the peer")
+            if operator.keeps_layout and first.dtype == torch.float32:
+                theirs = as_tuple(operator.peer(first, *given[1:], **case.arguments))[0].stride()
+                if not same_strides(got[0].shape, got[0].stride(), theirs):
+                    raise AssertionError(f"{what}: strides {got[0].stride()}, the peer's are {theirs}")
+
+
+def layouts_do_not_matter(operator: Operator) -> None:
+    """The numbers count, not where they lie; results follow the layout of the first tensor."""
+    kinds = tuple(kind for kind in operator.samples if kind in ("plain", "nan"))
+    for name, case, given in _calls(operator, kinds):
+        variants = layouts(given[0])
+        compact = operator.outputs(*given, **case.arguments)
+        for engine, (layout, first) in product(engines(operator), variants.items()):
+            with running(engine):
+                got = operator.outputs(first, *given[1:], **case.arguments)
+            what = f"{operator.name} ({name}, {layout}, {engine})"
+            for i, (left, right) in enumerate(zip(got, compact, strict=True)):
+                require_same(left, right, f"{what}: output {i}")
+                if operator.keeps_layout and not follows(left, first):
+                    raise AssertionError(f"{what}: output {i} has strides {left.stride()} for {first.stride()}")
+        for layout, first in expanded(given[0]).items():
+            got = operator.outputs(first, *given[1:], **case.arguments)
+            wanted = operator.outputs(first.contiguous(), *given[1:], **case.arguments)
+            for i, (left, right) in enumerate(zip(got, wanted, strict=True)):
+                require_same(left, right, f"{operator.name} ({name}, {layout}): output {i}")
+
+
+def inputs_stay_as_they_were(operator: Operator) -> None:
+    """Nothing that goes in is written to."""
+    for name, case, given in _calls(operator, ("plain",)):
+        before = [t.clone() for t in given]
+        operator.outputs(*given, **case.arguments)
+        for i, (now, then) in enumerate(zip(given, before, strict=True)):
+            require_same(now, then, f"{operator.name} ({name}): tensor {i} after the call")
+
+
+def the_short_form_agrees(operator: Operator) -> None:
+    """Values alone, which may take another path through the code, are the same values."""
+    if operator.values_only is None:
+        return
+    for name, case, given in _calls(operator):
+        for layout, first in layouts(given[0], *COMPACT, "every second column").items():
+            wanted = operator.values(first, *given[1:], **case.arguments)
+            for engine in engines(operator):
+                with running(engine):
+                    got = operator.values_only(first, *given[1:], **case.arguments)
+                require_same(got, wanted, f"{operator.name} ({name}, {layout}, {engine}): values alone")
+
+
+def threads_do_not_matter(operator: Operator) -> None:
+    """One, two or three threads: the same bits, in every layout and by every instruction set."""
+    for case, dtype in product(operator.large, operator.dtypes):
+        given = tensors(operator, case, "plain", dtype)
+        for layout, first in layouts(given[0], *COMPACT).items():
+            for engine in engines(operator):
+                results = []
+                for count in (1, 2, 3):
+                    with running(engine), threads(count):
+                        results.append(operator.outputs(first, *given[1:], **case.arguments))
+                for outputs, i in product(results[1:], range(len(results[0]))):
+                    what = f"{operator.name} ({case.name}, {dtype}, {layout}, {engine}): output {i} by more threads"
+                    require_same(outputs[i], results[0][i], what)
+
+
+def fresh_memory_does_not_matter(operator: Operator) -> None:
+    """Nothing is read, or returned, that was never written."""
+    for name, case, given in _calls(operator, ("plain",)):
+        for layout, first in layouts(given[0]).items():
+            results = []
+            for byte in (0x55, 0xCC):
+                with poisoned(byte):
+                    results.append(operator.outputs(first, *given[1:], **case.arguments))
+            for i, (left, right) in enumerate(zip(*results, strict=True)):
+                require_same(left, right, f"{operator.name} ({name}, {layout}): output {i} on other fresh memory")
+
+
+def the_batch_may_be_missing(operator: Operator) -> None:
+    """One element without a batch axis gives what it gives within a batch."""
+    if not operator.unbatched:
+        return
+    for name, case, given in _calls(operator, ("plain",)):
+        batched = operator.outputs(*given, **case.arguments)
+        single = operator.outputs(*(t[-1] for t in given), **case.arguments)
+        for i, (left, right) in enumerate(zip(single, batched, strict=True)):
+            require_same(left, right[-1], f"{operator.name} ({name}): output {i} without a batch")
+
+
+def the_batch_may_be_empty(operator: Operator) -> None:
+    """No elements in, none out: with the right shape, dtype and (empty) gradient."""
+    if not operator.empty_batch:
+        return
+    for name, case, given in _calls(operator, ("plain",)):
+        none = tuple(t[:0].clone() for t in given)
+        wanted = operator.outputs(*given, **case.arguments)
+        for first in layouts(none[0]).values():
+            got = operator.outputs(first, *none[1:], **case.arguments)
+            for i, (left, right) in enumerate(zip(got, wanted, strict=True)):
+                require_same(left, right[:0], f"{operator.name} ({name}): output {i} of no elements")
+
+
+CHECKS = (
+    values_equal_the_loops,
+    values_equal_the_peer,
+    inputs_stay_as_they_were,
+    the_short_form_agrees,
+    threads_do_not_matter,
+    the_batch_may_be_missing,
+    the_batch_may_be_empty,
+)
+THOROUGH = (layouts_do_not_matter, fresh_memory_does_not_matter)

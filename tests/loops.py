@@ -1,0 +1,151 @@
+"""What operators mean, once more, as plain Python loops: the independent judge of `switchgrad`'s own references.
+
+Nothing here imports `switchgrad`. Arrays come in and go out as NumPy; bfloat16 travels as float32. Each function takes
+the arguments of the operator it stands for and works cell by cell, so that it can be checked by reading.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A window sliding along one axis of ``size`` cells."""
+
+    size: int
+    kernel: int
+    stride: int
+    begin: int
+    end: int
+    dilation: int
+    ceil: bool
+
+    def starts(self) -> list[int]:
+        """The input coordinate of each window's first cell, found by sliding the window and looking."""
+        last_cell = (self.kernel - 1) * self.dilation
+        padded_end = self.size + self.end
+        starts = []
+        at = -self.begin
+        while at + last_cell < padded_end:
+            starts.append(at)
+            at += self.stride
+        cells_left_over = at - self.stride + last_cell < padded_end - 1
+        if self.ceil and cells_left_over and at < self.size:
+            starts.append(at)  # one more, partly outside, as it still starts in the input or in the padding before it
+        return starts
+
+
+def axes(
+    size: Sequence[int],
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> list[Axis]:
+    """The windows over the spatial axes ``size``, from the short forms of the arguments."""
+    dims = len(size)
+    kernel = _each(kernel_size, dims)
+    step = kernel if stride is None else _each(stride, dims)
+    spread = _each(dilation, dims)
+    if padding == "same":
+        pads = [_same(*axis) for axis in zip(size, kernel, step, spread, strict=True)]
+    elif padding == "valid":
+        pads = [(0, 0)] * dims
+    elif isinstance(padding, (tuple, list)) and isinstance(padding[0], (tuple, list)):
+        pads = [tuple(pair) for pair in padding]
+    else:
+        pads = [(p, p) for p in _each(padding, dims)]
+    return [
+        Axis(h, r, s, b, e, d, ceil_mode) for h, r, s, (b, e), d in zip(size, kernel, step, pads, spread, strict=True)
+    ]
+
+
+def _each(value: Any, dims: int) -> list[int]:
+    values = list(value) if isinstance(value, (tuple, list)) else [value]
+    return values * dims if len(values) == 1 else values
+
+
+def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    missing = 0
+    while len(Axis(size, kernel, stride, 0, missing, dilation, False).starts()) < math.ceil(size / stride):
+        missing += 1
+    return missing // 2, missing - missing // 2
+
+
+def windows(along: Sequence[Axis]) -> Iterator[list[tuple[int, int]]]:
+    """For each place in row-major order, the window's cells inside the input: (offset in the window, flat index)."""
+    row_major = [math.prod(axis.size for axis in along[i + 1 :]) for i in range(len(along))]
+    for corner in itertools.product(*(axis.starts() for axis in along)):
+        cells = []
+        for offset, cell in enumerate(itertools.product(*(range(axis.kernel) for axis in along))):
+            at = [start + c * axis.dilation for start, c, axis in zip(corner, cell, along, strict=True)]
+            if all(0 <= where < axis.size for where, axis in zip(at, along, strict=True)):
+                cells.append((offset, sum(where * step for where, step in zip(at, row_major, strict=True))))
+        yield cells
+
+
+def pooled_shape(along: Sequence[Axis]) -> tuple[int, ...]:
+    """Places along each axis."""
+    return tuple(len(axis.starts()) for axis in along)
+
+
+def max_pool(x: np.ndarray, dims: int, **arguments: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values, flat indices (-1: none) and offsets in the window (-1: none) of max pooling over the last ``dims`` axes.
+
+    The first of several maxima wins; NaN wins over numbers, and a later NaN over an earlier one.
+    """
+    along = axes(x.shape[-dims:], **arguments)
+    where = list(windows(along))
+    lowest = -math.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    values, indices, offsets = [], [], []
+    for plane in x.reshape(-1, math.prod(x.shape[-dims:])):
+        numbers = plane.tolist()
+        for cells in where:
+            winner = None
+            for cell in cells:
+                number = numbers[cell[1]]
+                if winner is None or number > numbers[winner[1]] or number != number:
+                    winner = cell
+            values.append(lowest if winner is None else plane[winner[1]])
+            offsets.append(-1 if winner is None else winner[0])
+            indices.append(-1 if winner is None else winner[1])
+    shape = (*x.shape[:-dims], *pooled_shape(along))
+    return (
+        np.array(values, dtype=x.dtype).reshape(shape),
+        np.array(indices, dtype=np.int64).reshape(shape),
+        np.array(offsets, dtype=np.int64).reshape(shape),
+    )
+
+
+def put_back(pooled: np.ndarray, indices: np.ndarray, size: Sequence[int], *, add: bool) -> np.ndarray:
+    """Each pooled number at its flat index in a map of ``size``, in row-major order, 0 elsewhere.
+
+    Numbers that meet in a cell are added up (the backward of max pooling), or the last one stays (unpooling).
+    """
+    dims = len(size)
+    lead = pooled.shape[:-dims]
+    result = np.zeros((math.prod(lead), math.prod(size)), dtype=pooled.dtype)
+    rows = zip(pooled.reshape(len(result), -1), indices.reshape(len(result), -1), strict=True) if len(result) else ()
+    for plane, (numbers, places) in enumerate(rows):
+        for number, at in zip(numbers, places.tolist(), strict=True):
+            if at >= 0:
+                result[plane, at] = result[plane, at] + number if add else number
+    return result.reshape(*lead, *size)
+
+
+def take(x: np.ndarray, indices: np.ndarray, dims: int) -> np.ndarray:
+    """What each plane of ``x`` holds at its flat indices, 0 at index -1."""
+    planes = x.reshape(-1, math.prod(x.shape[-dims:]))
+    result = np.zeros((len(planes), math.prod(indices.shape[-dims:])), dtype=x.dtype)
+    for plane, places in enumerate(indices.reshape(len(planes), -1)):
+        for i, at in enumerate(places.tolist()):
+            result[plane, i] = planes[plane, at] if at >= 0 else 0
+    return result.reshape(indices.shape)
