@@ -150,6 +150,7 @@ void pool_pairs(const RowList& rows, const typename Kinds<T, Code>::Raw* first, 
     const auto *upper = first + where[0], *lower = first + where[1];
     const int64_t upper_offset = offset[0], lower_offset = offset[1];
     blocks<N>(in_blocks, [&](int64_t q, auto cover) {
+      fetch_ahead<4 * N * sizeof(*upper)>(upper + 2 * q);
       auto best = better_of_pair<T, Code, N>(upper + 2 * q, upper_offset, cover);
       best.meet(better_of_pair<T, Code, N>(lower + 2 * q, lower_offset, cover));
       best.write(values, codes, q, cover);
