@@ -46,6 +46,7 @@ test: lint types sanitize $(VENV)/built  ## Everything that CI runs
 bench: $(VENV)/built  ## Measure max pooling and a training step against their peers; writes benchmarks/results/
 	@$(BIN)/python benchmarks/pool.py
 	@$(BIN)/python benchmarks/step.py
+	@$(BIN)/python benchmarks/tables.py
 
 clean:  ## Remove what was built
 	@rm -rf $(VENV) build dist

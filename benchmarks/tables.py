@@ -1,0 +1,89 @@
+"""Write the README's tables from results/*.json.
+
+python benchmarks/tables.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from measure import RESULTS
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+HEADS = {
+    "pool": (
+        "Max pooling, milliseconds and times as fast as PyTorch eager in the same layout "
+        "(wanted in brackets; **bold** where it falls short)",
+        ["case", "memory", "forward", "oneDNN", "copy", "forward vs PyTorch", "backward", "backward vs PyTorch"],
+    ),
+    "step": (
+        "A training step (forward, loss, backward, SGD with momentum): the same network, the pooling layers swapped",
+        ["case", "memory", "ours", "PyTorch", "PyTorch channels_last", "vs PyTorch"],
+    ),
+}
+
+
+def ratio(got: float, wanted: float | None) -> str:
+    text = f"{got:.1f}" if got >= 10 else f"{got:.2f}"
+    if wanted is None:
+        return text
+    return f"{text} [{wanted:g}]" if got >= wanted else f"**{text}** [{wanted:g}]"
+
+
+def ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def pool_row(row: dict[str, Any]) -> list[str]:
+    return [
+        row["case"],
+        row["memory"],
+        ms(row["forward_ms"]),
+        ms(row["onednn_ms"]),
+        ms(row["copy_ms"]),
+        ratio(row["times_torch"], row["wanted"]),
+        ms(row["backward_ms"]),
+        ratio(row["times_torch_backward"], row["wanted_backward"]),
+    ]
+
+
+def step_row(row: dict[str, Any]) -> list[str]:
+    return [
+        row["case"],
+        row["memory"],
+        ms(row["ours_ms"]),
+        ms(row["torch_ms"]),
+        ms(row["torch_channels_last_ms"]),
+        ratio(row["times_torch"], row["wanted"]),
+    ]
+
+
+def table(name: str, result: dict[str, Any]) -> str:
+    title, heads = HEADS[name]
+    make = {"pool": pool_row, "step": step_row}[name]
+    where = result["environment"]
+    under = (
+        f"{where['processor']}, {where['isa']}, {where['threads']} threads, PyTorch {where['versions']['torch']}; "
+        "memory: default allocator, or kept by the process as training does."
+    )
+    lines = ["| " + " | ".join(heads) + " |", "|---|---|" + "--:|" * (len(heads) - 2)]
+    lines += ["| " + " | ".join(make(row)) + " |" for row in result["rows"]]
+    return f"{title}:\n\n" + "\n".join(lines) + f"\n\n{under}"
+
+
+def main() -> None:
+    text = README.read_text()
+    for name in HEADS:
+        path = RESULTS / f"{name}.json"
+        body = table(name, json.loads(path.read_text()))
+        pattern = rf"(<!-- table:{name} -->\n).*?(<!-- /table:{name} -->)"
+        text = re.sub(pattern, lambda found, body=body: f"{found[1]}{body}\n{found[2]}", text, flags=re.DOTALL)
+    README.write_text(text)
+    print(f"wrote the tables of {README.name}")
+
+
+if __name__ == "__main__":
+    main()
