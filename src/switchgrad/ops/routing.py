@@ -31,18 +31,26 @@ def window_args(window: Window) -> WindowArgs:
 
 def is_watched(tensor: Tensor) -> bool:
     """Whether autograd, forward mode, a functorch transform or the compiler must see what is done with ``tensor``."""
+    return torch.compiler.is_compiling() or (tensor.requires_grad and torch.is_grad_enabled()) or _is_transformed()
+
+
+def function(plain: Any, transformed: Any) -> Any:
+    """The autograd function to apply.
+
+    The plain one serves eager execution, where it costs a third of the other, and the compiler, whose tracer refuses
+    functions that have a rule for forward mode. The other has the rules that forward mode and functorch ask for.
+    """
+    if torch.compiler.is_compiling() or not _is_transformed():
+        return plain
+    return transformed
+
+
+def _is_transformed() -> bool:
+    # PyTorch asks the same two questions in autograd.Function.apply and has no public names for them.
     return (
-        torch.compiler.is_compiling()
-        or (tensor.requires_grad and torch.is_grad_enabled())
-        # PyTorch asks the same two questions in autograd.Function.apply and has no public names for them.
-        or torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]
+        torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]
         or forward_ad._current_level >= 0  # pyright: ignore[reportPrivateUsage]
     )
-
-
-def function(traced: Any, eager: Any) -> Any:
-    """The autograd function to apply: the compiler's tracer refuses functions that have rules for forward mode."""
-    return traced if torch.compiler.is_compiling() else eager
 
 
 def route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Window) -> Tensor:
@@ -52,14 +60,14 @@ def route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Wind
     layout of ``codes``. The sum over overlapping windows is taken in row-major order of the windows.
     """
     if is_watched(pooled):
-        return function(_Route, _EagerRoute).apply(pooled, codes, tuple(input_size), window)
+        return function(_Route, _TransformedRoute).apply(pooled, codes, tuple(input_size), window)
     return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), *window_args(window))
 
 
 def gather(tensor: Tensor, codes: Tensor, window: Window) -> Tensor:
     """What ``tensor`` holds at each window's winner (0 where no cell won). The adjoint of `route`."""
     if is_watched(tensor):
-        return function(_Gather, _EagerGather).apply(tensor, codes, window)
+        return function(_Gather, _TransformedGather).apply(tensor, codes, window)
     return torch.ops.switchgrad.max_pool_gather(tensor, codes, *window_args(window))
 
 
@@ -80,6 +88,20 @@ def _axes(tensor: Tensor, dim: int | None) -> int:
 
 class _Route(torch.autograd.Function):
     @staticmethod
+    def forward(  # pyright: ignore
+        ctx: Any, pooled: Tensor, codes: Tensor, input_size: tuple[int, ...], window: Window
+    ) -> Tensor:
+        ctx.window = window
+        ctx.save_for_backward(codes)
+        return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), *window_args(window))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore
+        return gather(grad, ctx.saved_tensors[0], ctx.window), None, None, None
+
+
+class _TransformedRoute(torch.autograd.Function):
+    @staticmethod
     def forward(pooled: Tensor, codes: Tensor, input_size: tuple[int, ...], window: Window) -> Tensor:  # pyright: ignore
         return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), *window_args(window))
 
@@ -89,12 +111,8 @@ class _Route(torch.autograd.Function):
         ctx.save_for_backward(codes)
         ctx.save_for_forward(codes)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore
-        return gather(grad, ctx.saved_tensors[0], ctx.window), None, None, None
+    backward = _Route.backward  # pyright: ignore[reportAssignmentType]
 
-
-class _EagerRoute(_Route):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
         return route(tangent, ctx.saved_tensors[0], ctx.input_size, ctx.window)
@@ -110,6 +128,18 @@ class _EagerRoute(_Route):
 
 class _Gather(torch.autograd.Function):
     @staticmethod
+    def forward(ctx: Any, tensor: Tensor, codes: Tensor, window: Window) -> Tensor:  # pyright: ignore
+        ctx.window, ctx.input_size = window, tuple(tensor.shape[-window.dims :])
+        ctx.save_for_backward(codes)
+        return torch.ops.switchgrad.max_pool_gather(tensor, codes, *window_args(window))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
+        return route(grad, ctx.saved_tensors[0], ctx.input_size, ctx.window), None, None
+
+
+class _TransformedGather(torch.autograd.Function):
+    @staticmethod
     def forward(tensor: Tensor, codes: Tensor, window: Window) -> Tensor:  # pyright: ignore
         return torch.ops.switchgrad.max_pool_gather(tensor, codes, *window_args(window))
 
@@ -120,18 +150,16 @@ class _Gather(torch.autograd.Function):
         ctx.save_for_backward(codes)
         ctx.save_for_forward(codes)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
-        return route(grad, ctx.saved_tensors[0], ctx.input_size, ctx.window), None, None
+    backward = _Gather.backward  # pyright: ignore[reportAssignmentType]
 
-
-class _EagerGather(_Gather):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
         return gather(tangent, ctx.saved_tensors[0], ctx.window)
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, tensor: Tensor, codes: Tensor, window: Window) -> tuple[Tensor, int]:  # pyright: ignore
+    def vmap(  # pyright: ignore
+        info: Any, in_dims: Any, tensor: Tensor, codes: Tensor, window: Window
+    ) -> tuple[Tensor, int]:
         size, axes = info.batch_size, _axes(tensor, in_dims[0])
         tensor, codes = (fold(t, dim, size, window.dims) for t, dim in zip((tensor, codes), in_dims, strict=False))
         return unfold(gather(tensor, codes, window), size, axes), 0

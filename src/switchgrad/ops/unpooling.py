@@ -20,7 +20,7 @@ def unpool_by_indices(values: Tensor, indices: Tensor, output_size: Sequence[int
     raises an error that names it.
     """
     if is_watched(values):
-        return function(_Unpool, _EagerUnpool).apply(values, indices, tuple(output_size))
+        return function(_Unpool, _TransformedUnpool).apply(values, indices, tuple(output_size))
     return torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
 
 
@@ -44,6 +44,18 @@ def pick(tensor: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
 
 class _Unpool(torch.autograd.Function):
     @staticmethod
+    def forward(ctx: Any, values: Tensor, indices: Tensor, output_size: tuple[int, ...]) -> Tensor:  # pyright: ignore
+        ctx.output_size = output_size
+        ctx.save_for_backward(indices)
+        return torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
+        return pick(grad, ctx.saved_tensors[0], ctx.output_size), None, None
+
+
+class _TransformedUnpool(torch.autograd.Function):
+    @staticmethod
     def forward(values: Tensor, indices: Tensor, output_size: tuple[int, ...]) -> Tensor:  # pyright: ignore
         return torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
 
@@ -53,12 +65,8 @@ class _Unpool(torch.autograd.Function):
         ctx.save_for_backward(indices)
         ctx.save_for_forward(indices)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
-        return pick(grad, ctx.saved_tensors[0], ctx.output_size), None, None
+    backward = _Unpool.backward  # pyright: ignore[reportAssignmentType]
 
-
-class _EagerUnpool(_Unpool):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
         return unpool_by_indices(tangent, ctx.saved_tensors[0], ctx.output_size)

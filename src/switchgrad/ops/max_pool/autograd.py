@@ -14,18 +14,32 @@ from switchgrad.ops.routing import fold, function, gather, is_watched, route, un
 def pool(input: Tensor, window: Window) -> Tensor:
     """The maxima; the codes are made only if a derivative may ask for them."""
     if is_watched(input):
-        return function(_MaxPool, _EagerMaxPool).apply(input, window)[0]
+        return function(_MaxPool, _TransformedMaxPool).apply(input, window)[0]
     return torch.ops.switchgrad.max_pool_values(input, *window_args(window))
 
 
 def pool_with_codes(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """The maxima and their codes."""
     if is_watched(input):
-        return function(_MaxPool, _EagerMaxPool).apply(input, window)
+        return function(_MaxPool, _TransformedMaxPool).apply(input, window)
     return torch.ops.switchgrad.max_pool(input, *window_args(window))
 
 
 class _MaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, window: Window) -> tuple[Tensor, Tensor]:  # pyright: ignore
+        values, codes = torch.ops.switchgrad.max_pool(input, *window_args(window))
+        ctx.window, ctx.input_size = window, input.shape[-window.dims :]
+        ctx.mark_non_differentiable(codes)
+        ctx.save_for_backward(codes)
+        return values, codes
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None]:  # pyright: ignore
+        return route(grad, ctx.saved_tensors[0], ctx.input_size, ctx.window), None
+
+
+class _TransformedMaxPool(torch.autograd.Function):
     @staticmethod
     def forward(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:  # pyright: ignore
         return torch.ops.switchgrad.max_pool(input, *window_args(window))
@@ -38,18 +52,16 @@ class _MaxPool(torch.autograd.Function):
         ctx.save_for_backward(output[1])
         ctx.save_for_forward(output[1])
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None]:  # pyright: ignore
-        return route(grad, ctx.saved_tensors[0], ctx.input_size, ctx.window), None
+    backward = _MaxPool.backward  # pyright: ignore[reportAssignmentType]
 
-
-class _EagerMaxPool(_MaxPool):
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: Any) -> tuple[Tensor, None]:  # pyright: ignore
         return gather(tangent, ctx.saved_tensors[0], ctx.window), None
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, input: Tensor, window: Window) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:  # pyright: ignore
+    def vmap(  # pyright: ignore
+        info: Any, in_dims: Any, input: Tensor, window: Window
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
         size, axes = info.batch_size, input.dim() - 1
         values, codes = pool_with_codes(fold(input, in_dims[0], size, window.dims), window)
         return (unfold(values, size, axes), unfold(codes, size, axes)), (0, 0)
