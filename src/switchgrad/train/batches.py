@@ -28,6 +28,17 @@ def seed_for(seed: int, *where: object) -> int:
     return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest(), "big") >> 1
 
 
+def seed_globals(seed: int) -> None:
+    """Set PyTorch's own generators, from which dropout and fresh weights draw, on the CPU and on CUDA where it is used.
+
+    ``torch.manual_seed`` does the same and also notes the call, with the whole stack, for devices that may come later:
+    half a millisecond, which is a fifth of a small network's step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+
+
 def generator_for(seed: int, *where: object) -> torch.Generator:
     """A fresh CPU generator that starts at `seed_for` of the same arguments."""
     return torch.Generator().manual_seed(seed_for(seed, *where))

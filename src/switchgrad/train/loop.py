@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from switchgrad.errors import RunError
-from switchgrad.train.batches import Batches, seed_for
+from switchgrad.train.batches import Batches, seed_for, seed_globals
 from switchgrad.train.evaluation import Evaluation, check_scores
 from switchgrad.train.position import Position, Row
 from switchgrad.train.recipe import Recipe
@@ -49,7 +49,7 @@ def train(
         model.train()
         for step in range(position.step, steps):
             start = perf_counter()
-            torch.manual_seed(seed_for(recipe.seed, "dropout", position.epoch, step))
+            seed_globals(seed_for(recipe.seed, "dropout", position.epoch, step))
             x, y = batches.at(position.epoch, step)
 
             scores = model(x)  # forward

@@ -9,7 +9,7 @@ from switchgrad import data, models
 from switchgrad.data import Dataset
 from switchgrad.data import Progress as Reading
 from switchgrad.errors import RunError
-from switchgrad.train.batches import seed_for
+from switchgrad.train.batches import seed_for, seed_globals
 from switchgrad.train.description import Description
 from switchgrad.train.recipe import Recipe
 
@@ -32,7 +32,7 @@ def load_data(recipe: Recipe, reading: Reading | None = None) -> Dataset:
 
 def make_network(recipe: Recipe, dataset: Dataset) -> nn.Module:
     """The network that a recipe names, sized for the data, its weights drawn from the recipe's seed."""
-    torch.manual_seed(seed_for(recipe.seed, "weights"))
+    seed_globals(seed_for(recipe.seed, "weights"))
     return models.create(
         recipe.model,
         num_classes=dataset.num_classes,

@@ -125,7 +125,7 @@ class Recipe:
         0.1, "share of the target spread evenly over all classes", kind.real(0, 1, high_open=True), "training"
     )
     clip_grad_norm: float = setting(
-        0.0, "largest norm of the gradient over all parameters; 0 leaves it alone", kind.real(0, 1e9), "training"
+        2.0, "largest norm of the gradient over all parameters; 0 leaves it alone", kind.real(0, 1e9), "training"
     )
 
     monitor: str = setting(

@@ -212,8 +212,8 @@ def _confusion(confusion: Tensor, classes: Sequence[str]) -> str:
         for true, name in enumerate(names)
     )
     return (
+        '<p class="soft">Rows: the true class; columns: what it was taken for; colours: the share of the row.</p>'
         '<div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix"><table class="matrix">'
-        "<caption>Rows: the true class; columns: what it was taken for; colours: the share of the row.</caption>"
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -23,7 +23,7 @@ from switchgrad.train.record import read_rows
 _BATCH = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run: ``folder``, ``recipe``, ``metrics`` (a `Row` each epoch), and ``model`` with the best weights.
 
@@ -37,6 +37,10 @@ class Run:
     metrics: tuple[Row, ...]
     model: nn.Module
     description: Description
+
+    def __repr__(self) -> str:
+        told = f"{self.recipe.model} on {self.recipe.data}, {self.accuracy:.2%} after epoch {self.description.epoch}"
+        return f"Run({self.folder}: {told})"
 
     @property
     def accuracy(self) -> float:
