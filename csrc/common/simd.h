@@ -4,7 +4,7 @@
 // shared between them: an inline function that the linker merges could carry AVX-512 code into the base kernels.
 #pragma once
 
-#if defined(__AVX512BW__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
@@ -168,6 +168,63 @@ SWITCHGRAD_INLINE Vec<To, N> convert(V v) {
   } else {
     return __builtin_convertvector(v, Vec<To, N>);
   }
+}
+
+// Codes between memory (bytes) and lanes. GCC takes convertvector apart into single lanes where it has to cross
+// several widths, so x86 says it in instructions; codes in lanes are 0 .. 253, so packing never saturates.
+template <class Lane, int N, class Code>
+SWITCHGRAD_INLINE Vec<Lane, N> widen_codes(Vec<Code, N> codes) {
+#if defined(__AVX2__)
+  if constexpr (sizeof(Code) == 1 && N > 1) {
+    __m256i room = _mm256_setzero_si256();
+    std::memcpy(&room, &codes, sizeof(codes));
+    const __m128i bytes = _mm256_castsi256_si128(room);
+#if defined(__AVX512BW__)
+    if constexpr (sizeof(Lane) == 8 && N == 8) return bits<Vec<Lane, N>>(_mm512_cvtepu8_epi64(bytes));
+    if constexpr (sizeof(Lane) == 4 && N == 16) return bits<Vec<Lane, N>>(_mm512_cvtepu8_epi32(bytes));
+    if constexpr (sizeof(Lane) == 2 && N == 32) return bits<Vec<Lane, N>>(_mm512_cvtepu8_epi16(room));
+#endif
+    if constexpr (sizeof(Lane) == 8 && N == 4) return bits<Vec<Lane, N>>(_mm256_cvtepu8_epi64(bytes));
+    if constexpr (sizeof(Lane) == 4 && N == 8) return bits<Vec<Lane, N>>(_mm256_cvtepu8_epi32(bytes));
+    if constexpr (sizeof(Lane) == 4 && N == 4) return bits<Vec<Lane, N>>(_mm_cvtepu8_epi32(bytes));
+    if constexpr (sizeof(Lane) == 2 && N == 16) return bits<Vec<Lane, N>>(_mm256_cvtepu8_epi16(bytes));
+    if constexpr (sizeof(Lane) == 2 && N == 8) return bits<Vec<Lane, N>>(_mm_cvtepu8_epi16(bytes));
+  }
+#elif defined(__SSE2__)
+  if constexpr (sizeof(Code) == 1 && sizeof(Lane) <= 4 && sizeof(Lane) * N == 16 && N > 1 && sizeof(Lane) > 1) {
+    int64_t word = 0;
+    std::memcpy(&word, &codes, sizeof(codes));
+    const __m128i zero = _mm_setzero_si128(), words = _mm_unpacklo_epi8(_mm_cvtsi64_si128(word), zero);
+    return bits<Vec<Lane, N>>(sizeof(Lane) == 2 ? words : _mm_unpacklo_epi16(words, zero));
+  }
+#endif
+  return convert<Lane, N>(codes);
+}
+
+template <class Code, int N, class V>
+SWITCHGRAD_INLINE Vec<Code, N> narrow_codes(V lanes) {
+#if defined(__AVX2__) && !defined(__AVX512BW__)
+  if constexpr (sizeof(Code) == 1 && N > 1 && sizeof(V) == 32 && sizeof(V) / N <= 4 && sizeof(V) > N) {
+    const auto v = bits<__m256i>(lanes);
+    const __m128i low = _mm256_castsi256_si128(v), high = _mm256_extracti128_si256(v, 1);
+    const __m128i words = sizeof(V) / N == 4 ? _mm_packs_epi32(low, high) : low;
+    const __m128i bytes = _mm_packus_epi16(words, sizeof(V) / N == 4 ? words : high);
+    Vec<Code, N> codes;
+    std::memcpy(&codes, &bytes, sizeof(codes));
+    return codes;
+  }
+#endif
+#if defined(__SSE2__) && !defined(__AVX512BW__)
+  if constexpr (sizeof(Code) == 1 && N > 1 && sizeof(V) == 16 && sizeof(V) / N <= 4 && sizeof(V) > N) {
+    const auto v = bits<__m128i>(lanes);
+    const __m128i words = sizeof(V) / N == 4 ? _mm_packs_epi32(v, v) : v;
+    const __m128i bytes = _mm_packus_epi16(words, words);
+    Vec<Code, N> codes;
+    std::memcpy(&codes, &bytes, sizeof(codes));
+    return codes;
+  }
+#endif
+  return convert<Code, N>(lanes);
 }
 
 template <class E, int N, int... I>

@@ -44,7 +44,7 @@ struct Best {
   template <class Cover = Whole>
   SWITCHGRAD_INLINE void write(Raw* values, Code* codes, int64_t at, Cover cover = {}) const {
     store(values + at, value, cover);
-    if (codes) store(codes + at, convert<Code, N>(code), cover);
+    if (codes) store(codes + at, narrow_codes<Code, N>(code), cover);
   }
 };
 

@@ -53,7 +53,7 @@ struct RouteKinds {
 template <int N, class Number, class Code, class Cover = Whole>
 SWITCHGRAD_INLINE Vec<Number, N> won(const Number* pooled, const Code* codes, int64_t code, Cover cover = {}) {
   using Lane = typename RouteKinds<Number, Code>::Lane;
-  const auto lane = convert<Lane, N>(load<Vec<Code, N>>(codes, cover));
+  const auto lane = widen_codes<Lane, N, Code>(load<Vec<Code, N>>(codes, cover));
   return select(lane == broadcast<Lane, N>(static_cast<Lane>(static_cast<Code>(code))),
                 load<Vec<Number, N>>(pooled, cover), Vec<Number, N>{});
 }
