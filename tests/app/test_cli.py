@@ -171,7 +171,7 @@ def test_a_spoilt_loss_is_the_last_line(cli):
         (["train", "digits", "--image-size", "big"], "'big' is no size; give one side in pixels"),
         (["train", "digits", "--milestones", "soon"], "'soon' is no list of epochs"),
         (["train", "digits", "--model-option", "dropout"], "'dropout' is no option of a network; give name=value"),
-        (["evaluate", "RUN", "--split", "test"], "--split is val or train"),
+        (["evaluate", "RUN", "--split", "test"], "--split is val, train or all"),
         (["evaluate", "RUN", "--threads", "-1"], "--threads is a whole number"),
         (["predict", "RUN", "x.png", "--top", "0"], "Invalid value for '--top'"),
         (["predict", "RUN"], "Missing argument"),
@@ -205,6 +205,9 @@ def test_evaluate_repeats_the_runs_own_figures(cli, run):
 def test_evaluate_on_the_training_pictures(cli, run):
     accuracy = run.evaluate(data.load("digits"), "train").accuracy
     assert cli("evaluate", run.folder, "--split", "train").stdout.startswith(f"accuracy  {accuracy:.2%} (")
+    right = round(accuracy * 1438) + round(run.accuracy * 359)
+    text = cli("evaluate", run.folder, "--split", "all").stdout
+    assert text.startswith(f"accuracy  {right / 1797:.2%} ({right:,} of 1,797 pictures of digits)")
 
 
 def save_folder(root, images, labels, names):

@@ -3,7 +3,9 @@
 import dataclasses
 import os
 import random
+import re
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,6 +89,8 @@ def test_predictions_are_probabilities(digits_run):
         digits_run.predict(images[:2].float())
     with pytest.raises(RunError, match=r"of shape \[2, 1, 4, 4\]; this run takes uint8"):
         digits_run.predict(images[:2, :, :4, :4])
+    with pytest.raises(RunError, match="split is 'test'; give 'val', 'train' or 'all'"):
+        digits_run.evaluate(data.load("digits"), "test")
 
 
 def test_the_same_recipe_gives_the_same_bits_and_config_replays_it(digits_run, tmp_path):
@@ -95,6 +99,20 @@ def test_the_same_recipe_gives_the_same_bits_and_config_replays_it(digits_run, t
     again = fit(**{**recipe.to_fields(), "out": tmp_path / "again"})
     assert same(weights_of(digits_run.folder), weights_of(again.folder))
     assert without_clock(again.metrics) == without_clock(digits_run.metrics)
+
+
+def test_paths_in_the_recipe_hold_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "root").mkdir()
+    fit("digits", TinyNet(), out="r", epochs=1, data_root="root")
+    assert Recipe.from_toml((tmp_path / "r" / "config.toml").read_text()).data_root == str(tmp_path / "root")
+
+
+def test_a_path_is_a_folder_even_where_a_data_set_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    with pytest.raises(DataError, match=re.escape(str(tmp_path / "digits"))):
+        fit(Path("digits"), TinyNet(), epochs=1)
 
 
 def test_another_seed_gives_other_weights(digits_run, tmp_path):

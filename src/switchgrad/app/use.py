@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from switchgrad.train import Evaluation, Run
 
 _BATCH = 64
+_PARTS = {"val": "held-out ", "train": "training ", "all": ""}
 
 
 def examples(*commands: str) -> str:
@@ -76,7 +77,7 @@ def evaluate(
         ),
     ] = None,
     data_root: Annotated[str | None, typer.Option(help="Folder that holds data sets already on this machine.")] = None,
-    split: Annotated[str, typer.Option(metavar="val|train", help="Which part of the data.")] = "val",
+    split: Annotated[str, typer.Option(metavar="val|train|all", help="Which part of the data.")] = "val",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves PyTorch's number.")] = 0,
 ) -> None:
     """Measure a run's best weights: accuracy, loss, and each class's precision and recall.
@@ -85,8 +86,8 @@ def evaluate(
     """
     from switchgrad.train import Run
 
-    if split not in ("val", "train"):
-        raise typer.BadParameter("--split is val or train")
+    if split not in _PARTS:
+        raise typer.BadParameter("--split is val, train or all")
     _use_threads(threads)
     loaded = Run.load(run)
     dataset = loaded.load_data(data, data_root)
@@ -94,9 +95,8 @@ def evaluate(
 
 
 def _print_evaluation(run: Run, result: Evaluation, name: str, split: str) -> None:
-    part = "held-out" if split == "val" else "training"
     right = int(result.confusion.diagonal().sum())
-    print(f"accuracy  {result.accuracy:.2%} ({right:,} of {len(result):,} {part} pictures of {name})")
+    print(f"accuracy  {result.accuracy:.2%} ({right:,} of {len(result):,} {_PARTS[split]}pictures of {name})")
     if len(run.classes) > 10:
         print(f"top 5     {result.top_k(5):.2%}")
     print(f"loss      {result.loss:.4f} nats")

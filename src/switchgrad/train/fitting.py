@@ -64,6 +64,8 @@ def fit(
     ['best.safetensors', 'config.toml', 'confusion.png', 'curves.png', 'last', 'metrics.csv', 'report.html']
     """
     asked = {**recipe, "data": _data_name(data), "model": _model_name(model)}
+    if isinstance(recipe.get("data_root"), (str, Path)):
+        asked["data_root"] = str(Path(recipe["data_root"]).expanduser().resolve())
     chosen = _resumed_recipe(out, asked) if resume else Recipe.from_fields(asked)
     told = progress or Progress()
     dataset = data if isinstance(data, Dataset) else load_data(chosen, told.reading)
@@ -100,8 +102,10 @@ def _data_name(data: str | Path | Dataset) -> str:
     """What the recipe says of the data: a name as it is, a folder as an absolute path that holds from anywhere."""
     if isinstance(data, Dataset):
         return data.source
-    name = str(data)
-    return name if name in data_sets.names() or not Path(name).exists() else str(Path(name).resolve())
+    if isinstance(data, str) and data in data_sets.names():
+        return data
+    path = Path(data).expanduser()
+    return str(path.resolve()) if path.exists() else str(data)
 
 
 def _model_name(model: str | nn.Module) -> str:

@@ -38,7 +38,8 @@ DEFAULT_WEIGHT_DECAY = {"sgd": 5e-4, "adamw": 0.05}
 class Recipe:
     """Everything that decides the result of a training run, besides the data themselves.
 
-    Each field is checked when the recipe is made; `RunError` names the field, the value and what was wanted.
+    ``switchgrad train --help`` tells what each field means. Each is checked when the recipe is made; `RunError` names
+    the field, the value and what was wanted.
     Two fields have a default that depends on another: ``lr`` (sgd 0.05, adamw 0.002) and ``weight_decay`` (sgd 0.0005,
     adamw 0.05). Weight decay acts on weights of two or more axes only: biases and the scales and shifts of
     normalisation have one axis and are left alone, since shrinking them restrains nothing and costs accuracy.

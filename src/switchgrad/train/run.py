@@ -114,21 +114,24 @@ class Run:
         return dataset
 
     def evaluate(self, dataset: Dataset, split: str = "val") -> Evaluation:
-        """Evaluate the best weights on ``split`` ("val" or "train") of a data set, its classes matched by name.
+        """Evaluate the best weights on ``split`` ("val", "train" or "all") of a data set, its classes matched by name.
 
         `RunError` where the data have a class that the run does not know, or pictures of another shape.
         """
-        part = dataset.train if split == "train" else dataset.val
+        splits = {"val": (dataset.val,), "train": (dataset.train,), "all": (dataset.train, dataset.val)}
+        if split not in splits:
+            raise RunError(f"split is {split!r}; give 'val', 'train' or 'all'")
+        images = torch.cat([part.images for part in splits[split]])
+        labels = torch.cat([part.labels for part in splits[split]])
         shape = (self.description.in_channels, *self.description.input_size)
-        if tuple(part.images.shape[1:]) != shape:
+        if tuple(images.shape[1:]) != shape:
             raise RunError(
-                f"the pictures of {dataset.name} have the shape {list(part.images.shape[1:])}; this run takes "
-                f"{list(shape)}"
+                f"the pictures of {dataset.name} have the shape {list(images.shape[1:])}; this run takes {list(shape)}"
             )
         return evaluate(
             self.model,
-            part.images,
-            class_map(dataset.classes, self.classes)[part.labels],
+            images,
+            class_map(dataset.classes, self.classes)[labels],
             num_classes=len(self.classes),
             prepare=self.prepare,
         )
