@@ -184,8 +184,9 @@ template <class T, class Code, int N>
 void pool_planar_pairs(const PoolJob& job, int64_t whole, int64_t begin, int64_t end) {
   using Raw = typename Kinds<T, Code>::Raw;
   const int64_t places = job.window.axis[2].places;
-  // Rows that enough others follow, in the input and in this task, for reading and writing a vector beyond their end.
-  const int64_t spill_end = is_compact(job) ? end - 2 * N / job.window.axis[2].size - 2 : begin;
+  // A row may spill while enough rows follow it: in the input for reading 2 N cells, in this task for writing N.
+  const int64_t reads = 2 * N / job.window.axis[2].size, writes = N / places;
+  const int64_t spill_end = is_compact(job) ? end - (reads > writes ? reads : writes) - 2 : begin;
   const auto body = [&](int64_t item, const RowList& rows, const Raw* first, int64_t) {
     const OutputRow<T, Code> to(job, item, places);
     const int64_t in_blocks = item < spill_end ? spilled<N>(whole) : whole;
