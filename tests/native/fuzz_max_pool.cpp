@@ -1,0 +1,338 @@
+// Fuzzes the max-pooling kernels without PyTorch or Python: random geometries, dtypes, strides and layouts in buffers
+// of exactly the right size, against loops, under AddressSanitizer and UBSan. scripts/sanitize builds and runs it.
+//
+//   fuzz_max_pool SECONDS [SEED]      for each of the instruction sets that SWITCHGRAD_TABLES lists
+//
+// Every job is cut into random chunks that run in random order, as threads would: a kernel that writes beyond its
+// chunk spoils one that is done already. Half of the buffers lie against pages that nobody may touch, because
+// AddressSanitizer does not see masked vector loads and stores.
+#include <sanitizer/common_interface_defs.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <vector>
+
+#include "common/table.h"
+#include "fuzz/memory.h"
+#include "fuzz/numbers.h"
+#include "max_pool/index.h"
+
+namespace fuzz {
+namespace {
+
+using switchgrad::Axis;
+using switchgrad::MaxPoolTable;
+using switchgrad::PoolJob;
+using switchgrad::RouteJob;
+using switchgrad::Window;
+
+constexpr const MaxPoolTable& (*tables[])() = {SWITCHGRAD_TABLES};
+
+const MaxPoolTable* the_table = nullptr;
+uint64_t the_seed = 0, the_case = 0;
+
+// ---- geometry ----------------------------------------------------------------------------------------------------
+
+// What is being tried, for the report of a failure, be it ours or the sanitisers'.
+struct {
+  Window window;
+  int64_t batch, channels, dtype;
+  const char* how;
+} current;
+
+void tell() {
+  std::printf("%s, %s, dtype %d, batch %d, channels %d; seed %llu, case %llu\n", the_table->isa, current.how,
+              static_cast<int>(current.dtype), static_cast<int>(current.batch), static_cast<int>(current.channels),
+              static_cast<unsigned long long>(the_seed), static_cast<unsigned long long>(the_case));
+  for (const Axis& a : current.window.axis)
+    std::printf("  size %d, kernel %d, stride %d, padding %d + %d, dilation %d: %d places\n", static_cast<int>(a.size),
+                static_cast<int>(a.kernel), static_cast<int>(a.stride), static_cast<int>(a.pad_begin),
+                static_cast<int>(a.pad_end), static_cast<int>(a.dilation), static_cast<int>(a.places));
+  std::fflush(stdout);
+}
+
+[[noreturn]] void complain(const char* what) {
+  std::printf("MISMATCH: %s\n", what);
+  tell();
+  std::_Exit(1);
+}
+
+Axis any_axis(bool wide) {
+  Axis a;
+  a.size = wide ? between(1, chance(50) ? 300 : 70) : between(1, 9);
+  a.kernel = chance(40) ? 2 : between(1, 5);
+  a.stride = chance(50) ? a.kernel : between(1, 5);
+  a.dilation = chance(70) ? 1 : between(1, 4);
+  if (chance(50)) {
+    a.pad_begin = between(0, a.span() - 1);
+    a.pad_end = chance(50) ? a.pad_begin : between(0, a.span() - 1);
+  }
+  return a;
+}
+
+// False where the window does not fit.
+bool any_window(Window& window) {
+  window = Window{};
+  const int64_t dims = between(1, 3);
+  const bool wide = chance(70);
+  for (int64_t i = 3 - dims; i < 3; ++i) window.axis[i] = any_axis(i == 2 && wide);
+  if (chance(25)) {  // two columns, two apart, have kernels of their own
+    Axis& a = window.axis[2];
+    a.kernel = a.stride = 2;
+    a.dilation = 1;
+    a.pad_begin = 0;
+    a.pad_end = between(0, 1);
+  }
+  if (chance(4)) {  // windows wider than a byte can tell
+    Axis& a = window.axis[2];
+    a.size = between(250, 700);
+    a.kernel = between(100, 300);
+    a.dilation = 1;
+    a.pad_begin = between(0, a.kernel - 1);
+    a.stride = between(1, 90);
+  } else if (chance(1)) {  // and wider than 16 bits can
+    window = Window{};
+    window.axis[2] = {between(32000, 40000), between(32760, 33500), between(500, 3000), 900, between(0, 900), 1, 1};
+  }
+  try {
+    for (int i = 0; i < 3; ++i) settle(window.axis[i], i, chance(50));
+  } catch (const std::runtime_error&) {
+    return false;
+  }
+  return window.output_cells() * window.cells() < 3'000'000 && window.output_cells() < 20'000;
+}
+
+// Calls body(code, d, h, w) for the cells of window (od, p, q) that lie in the input, in row-major order.
+template <class F>
+void cells_of(const Window& window, int64_t od, int64_t p, int64_t q, F&& body) {
+  const Axis &z = window.axis[0], &y = window.axis[1], &x = window.axis[2];
+  int64_t code = 0;
+  for (int64_t a = 0; a < z.kernel; ++a)
+    for (int64_t r = 0; r < y.kernel; ++r)
+      for (int64_t s = 0; s < x.kernel; ++s, ++code) {
+        const int64_t d = od * z.stride - z.pad_begin + a * z.dilation;
+        const int64_t h = p * y.stride - y.pad_begin + r * y.dilation;
+        const int64_t w = q * x.stride - x.pad_begin + s * x.dilation;
+        if (d >= 0 && d < z.size && h >= 0 && h < y.size && w >= 0 && w < x.size) body(code, d, h, w);
+      }
+}
+
+// Runs a kernel over 0 .. items - 1 in chunks, in any order.
+template <class Kernel, class Job>
+void in_chunks(Kernel kernel, const Job& job, int64_t items) {
+  std::vector<int64_t> cuts{0, items};
+  for (int64_t i = between(0, 4); i > 0; --i) cuts.push_back(between(0, items));
+  std::sort(cuts.begin(), cuts.end());
+  std::vector<size_t> chunks(cuts.size() - 1);
+  for (size_t i = 0; i < chunks.size(); ++i) chunks[i] = i;
+  std::shuffle(chunks.begin(), chunks.end(), random_bits);
+  for (const size_t i : chunks)
+    if (cuts[i] < cuts[i + 1]) kernel(job, cuts[i], cuts[i + 1]);
+}
+
+// ---- forward and backward ----------------------------------------------------------------------------------------
+
+template <class T>
+class Fuzz {
+ public:
+  Fuzz(switchgrad::Dtype dtype, const Window& window)
+      : dtype_(dtype),
+        window_(window),
+        channels_last_(chance(50)),
+        channels_(channels_last_ && chance(50) ? between(1, 150) : between(1, 4)),
+        batch_(between(1, 3)),
+        pooled_count_(batch_ * channels_ * window.output_cells()),
+        width_(switchgrad::code_width(window.cells())),
+        codes_(0, pooled_count_ << width_) {}
+
+  void run() {
+    if (batch_ * channels_ * std::max(window_.input_cells(), window_.output_cells()) > 400'000) return;
+    current = {window_, batch_, channels_, dtype_, channels_last_ ? "channels last" : "planar"};
+    forward();
+    if (chance(10)) spoil_codes();
+    backward();
+    addresses();
+  }
+
+ private:
+  int64_t code(int64_t i) const {
+    const char* from = &codes_[i << width_];
+    if (width_ == switchgrad::Code8) return *reinterpret_cast<const uint8_t*>(from);
+    if (width_ == switchgrad::Code16) return *reinterpret_cast<const int16_t*>(from);
+    return *reinterpret_cast<const int32_t*>(from);
+  }
+  int64_t none() const { return width_ == switchgrad::Code8 ? 255 : -1; }
+
+  // Where a cell of a compact tensor lies.
+  int64_t at(int64_t n, int64_t c, int64_t place, int64_t places) const {
+    return channels_last_ ? (n * places + place) * channels_ + c : (n * channels_ + c) * places + place;
+  }
+  template <class F>
+  void for_each_pooled(F&& body) const {
+    const Axis &z = window_.axis[0], &y = window_.axis[1], &x = window_.axis[2];
+    for (int64_t n = 0; n < batch_; ++n)
+      for (int64_t c = 0; c < channels_; ++c) {
+        int64_t place = 0;
+        for (int64_t od = 0; od < z.places; ++od)
+          for (int64_t p = 0; p < y.places; ++p)
+            for (int64_t q = 0; q < x.places; ++q, ++place)
+              body(n, c, od, p, q, place, at(n, c, place, window_.output_cells()));
+      }
+  }
+
+  // Strides with gaps between rows, slices, channels and images, or repeating them; returns the elements spanned.
+  int64_t any_strides(int64_t (&stride)[5]) const {
+    const int64_t sizes[5] = {batch_, channels_, window_.axis[0].size, window_.axis[1].size, window_.axis[2].size};
+    std::vector<int> inside_out = channels_last_ ? std::vector<int>{1, 4, 3, 2, 0} : std::vector<int>{4, 3, 2, 1, 0};
+    const bool compact = chance(40);
+    if (!compact && chance(30)) std::shuffle(inside_out.begin() + 1, inside_out.end(), random_bits);
+    int64_t step = 1, span = 1;
+    for (size_t i = 0; i < 5; ++i) {
+      const int axis = inside_out[i];
+      stride[axis] = i > 0 && !compact && chance(10) ? 0 : step;
+      span += (sizes[axis] - 1) * stride[axis];
+      step = std::max(step, stride[axis] * sizes[axis]) + (compact || chance(50) ? 0 : between(1, 9));
+    }
+    return span;
+  }
+
+  void forward() {
+    PoolJob job;
+    job.window = window_;
+    job.batch = batch_;
+    job.channels = channels_;
+    const int64_t span = any_strides(job.input_stride);
+    Buffer<T> input(1, span), values(2, pooled_count_);
+    const int kind = static_cast<int>(between(0, 3));
+    for (int64_t i = 0; i < span; ++i) input[i] = any_number<T>(kind);
+    const bool keep = chance(85);
+    job.input = input.get();
+    job.values = values.get();
+    job.codes = keep ? codes_.get() : nullptr;
+    const Axis* axis = window_.axis;
+    in_chunks(channels_last_ ? the_table->pool_channels_last[dtype_][width_] : the_table->pool_planar[dtype_][width_],
+              job,
+              channels_last_ ? batch_ * window_.output_cells() : batch_ * channels_ * axis[0].places * axis[1].places);
+    for_each_pooled([&](int64_t n, int64_t c, int64_t od, int64_t p, int64_t q, int64_t, int64_t here) {
+      T best = lowest<T>();
+      int64_t winner = -1;
+      cells_of(window_, od, p, q, [&](int64_t code, int64_t d, int64_t h, int64_t w) {
+        const int64_t* s = job.input_stride;
+        const T x = input[n * s[0] + c * s[1] + d * s[2] + h * s[3] + w * s[4]];
+        if (winner >= 0 && !(order(x) > order(best)) && order(x) == order(x)) return;
+        best = x;
+        winner = code;
+      });
+      if (!same(values[here], best)) complain("values");
+      if (winner < 0) winner = none();
+      if (keep && code(here) != winner) complain("codes");
+      std::memcpy(&codes_[here << width_], &winner, size_t{1} << width_);
+    });
+    if (!values.intact() || !codes_.intact() || !input.intact()) complain("memory beside the pooled map");
+  }
+
+  // Codes of another pooling, or of a damaged file: they must be harmless.
+  void spoil_codes() {
+    for (int64_t i = 0; i < pooled_count_ << width_; ++i)
+      if (chance(50)) codes_[i] = static_cast<char>(random_bits());
+  }
+
+  void backward() {
+    using Sum = std::conditional_t<is_half<T>, float, T>;
+    RouteJob job;
+    job.window = window_;
+    job.batch = batch_;
+    job.channels = channels_;
+    const int64_t routed_count = batch_ * channels_ * window_.input_cells();
+    Buffer<T> pooled(3, pooled_count_), routed(4, routed_count);
+    const int kind = is_real<T> && chance(30) ? 1 : 3;
+    for (int64_t i = 0; i < pooled_count_; ++i) pooled[i] = any_number<T>(kind);
+    job.pooled = pooled.get();
+    job.codes = codes_.get();
+    job.routed = routed.get();
+    const Axis* axis = window_.axis;
+    in_chunks(channels_last_ ? the_table->route_channels_last[dtype_][width_] : the_table->route_planar[dtype_][width_],
+              job, channels_last_ ? batch_ * window_.input_cells() : batch_ * channels_ * axis[0].size * axis[1].size);
+    std::vector<Sum> sums(routed_count, Sum{0});
+    for_each_pooled([&](int64_t n, int64_t c, int64_t od, int64_t p, int64_t q, int64_t, int64_t here) {
+      cells_of(window_, od, p, q, [&](int64_t code, int64_t d, int64_t h, int64_t w) {
+        if (this->code(here) != code) return;
+        Sum& sum = sums[at(n, c, (d * axis[1].size + h) * axis[2].size + w, window_.input_cells())];
+        sum = static_cast<Sum>(sum + order(pooled[here]));
+      });
+    });
+    for (int64_t i = 0; i < routed_count; ++i) {
+      bool right;
+      if constexpr (is_half<T>) {
+        right = same_sum(routed[i], rounded<T>(sums[i]));
+      } else {
+        right = same_sum(routed[i], sums[i]);
+      }
+      if (!right) complain("routed sums");
+    }
+    if (!routed.intact() || !codes_.intact() || !pooled.intact()) complain("memory beside the routed map");
+  }
+
+  // Flat indices by switch: inside the input, or known to be foreign.
+  void addresses() const {
+    const Axis* axis = window_.axis;
+    const switchgrad::Winners winners{window_, {axis[1].size * axis[2].size, axis[2].size, 1}};
+    for_each_pooled([&](int64_t, int64_t, int64_t od, int64_t p, int64_t q, int64_t place, int64_t here) {
+      int64_t wanted = code(here) == none() ? -1 : -2;
+      cells_of(window_, od, p, q, [&](int64_t code, int64_t d, int64_t h, int64_t w) {
+        if (wanted == -2 && code == this->code(here)) wanted = (d * axis[1].size + h) * axis[2].size + w;
+      });
+      if (winners.offset(place, code(here), none()) != wanted) complain("flat indices");
+    });
+  }
+
+  switchgrad::Dtype dtype_;
+  Window window_;
+  bool channels_last_;
+  int64_t channels_, batch_, pooled_count_;
+  int width_;
+  Buffer<char> codes_;
+};
+
+template <class T>
+void fuzz(switchgrad::Dtype dtype, const Window& window) {
+  Fuzz<T>(dtype, window).run();
+}
+
+void fuzz_once() {
+  Window window;
+  if (!any_window(window)) return;
+  switch (between(0, 8)) {
+    case switchgrad::F64: return fuzz<double>(switchgrad::F64, window);
+    case switchgrad::F32: return fuzz<float>(switchgrad::F32, window);
+    case switchgrad::F16: return fuzz<Half>(switchgrad::F16, window);
+    case switchgrad::BF16: return fuzz<Brain>(switchgrad::BF16, window);
+    case switchgrad::U8: return fuzz<uint8_t>(switchgrad::U8, window);
+    case switchgrad::I8: return fuzz<int8_t>(switchgrad::I8, window);
+    case switchgrad::I16: return fuzz<int16_t>(switchgrad::I16, window);
+    case switchgrad::I32: return fuzz<int32_t>(switchgrad::I32, window);
+    default: return fuzz<int64_t>(switchgrad::I64, window);
+  }
+}
+
+}  // namespace
+}  // namespace fuzz
+
+int main(int count, char** words) {
+  const double seconds = count > 1 ? std::atof(words[1]) : 10;
+  fuzz::the_seed = count > 2 ? std::strtoull(words[2], nullptr, 10) : 1;
+  __sanitizer_set_death_callback(fuzz::tell);
+  for (const auto& table : fuzz::tables) {
+    fuzz::the_table = &table();
+    fuzz::the_case = 0;
+    const auto start = std::chrono::steady_clock::now();
+    while (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < seconds) {
+      fuzz::random_bits.seed(fuzz::the_seed * 1'000'003 + ++fuzz::the_case);
+      fuzz::fuzz_once();
+    }
+    std::printf("%s: %llu cases, all as the loops say\n", fuzz::the_table->isa,
+                static_cast<unsigned long long>(fuzz::the_case));
+  }
+  return 0;
+}
