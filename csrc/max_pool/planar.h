@@ -171,13 +171,14 @@ void pool_pairs(const RowList& rows, const typename Kinds<T, Code>::Raw* first, 
   }
 }
 
-// Whether the input's rows follow one another without gaps, as in a contiguous tensor.
-inline bool is_compact(const PoolJob& job) {
+// Whether every output row starts lower in memory than the one before: a contiguous tensor, no padding above or below.
+inline bool descends(const PoolJob& job) {
   const Axis *z = &job.window.axis[0], *y = &job.window.axis[1], *x = &job.window.axis[2];
   const int64_t row = x->size, slice = y->size * row, plane = z->size * slice;
   return (y->size == 1 || job.input_stride[3] == row) && (z->size == 1 || job.input_stride[2] == slice) &&
          (job.channels == 1 || job.input_stride[1] == plane) &&
-         (job.batch == 1 || job.input_stride[0] == plane * job.channels);
+         (job.batch == 1 || job.input_stride[0] == plane * job.channels) &&
+         y->pad_begin + y->pad_end + z->pad_begin + z->pad_end == 0;
 }
 
 template <class T, class Code, int N>
@@ -186,7 +187,7 @@ void pool_planar_pairs(const PoolJob& job, int64_t whole, int64_t begin, int64_t
   const int64_t places = job.window.axis[2].places;
   // A row may spill while enough rows follow it: in the input for reading 2 N cells, in this task for writing N.
   const int64_t reads = 2 * N / job.window.axis[2].size, writes = N / places;
-  const int64_t spill_end = is_compact(job) ? end - (reads > writes ? reads : writes) - 2 : begin;
+  const int64_t spill_end = descends(job) ? end - (reads > writes ? reads : writes) - 2 : begin;
   const auto body = [&](int64_t item, const RowList& rows, const Raw* first, int64_t) {
     const OutputRow<T, Code> to(job, item, places);
     const int64_t in_blocks = item < spill_end ? spilled<N>(whole) : whole;

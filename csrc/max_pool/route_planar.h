@@ -212,7 +212,7 @@ void route_planar_pairs(const RouteJob& job, int64_t begin, int64_t end) {
   const int64_t whole = width.size / 2 < width.places ? width.size / 2 : width.places;
   // As in the forward; the pooled rows that follow are at most a stride and a kernel of input rows apart. A row of
   // several blocks must not spill: its first blocks would be written before the row above it ends.
-  const int64_t rows_after = (N / width.places + 2) * (height.stride + height.kernel);
+  const int64_t rows_after = (N / width.places + 2) * (height.stride + height.span());
   const int64_t spill_end = depth.size == 1 && whole <= N ? end - rows_after : begin;
   const bool tiles = height.kernel == 2 && height.dilation == 1;
   for_each_input_row(job, begin, end, [&](int64_t item, int64_t plane, int64_t d, int64_t h, int64_t left) {
