@@ -31,7 +31,7 @@ lint: $(VENV)/ready  ## Style of Python and C++
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
 	@$(BIN)/clang-format --dry-run --Werror csrc/*/*.h csrc/*/*.cpp tests/native/*.cpp
 
-types: $(VENV)/ready  ## Types, strictly
+types: $(VENV)/built  ## Types, strictly
 	@$(BIN)/basedpyright --level error
 
 sanitize: $(VENV)/ready  ## The C++ core under AddressSanitizer and UBSan, fuzzed over geometries
