@@ -218,7 +218,7 @@ INDICES = torch.tensor([[[[0, 2], [8, 10]]]])
 SWITCHES = ops.Switches(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), geometry.window(2, 2), (4, 4))
 UNPOOLING: dict[str, tuple[dict[str, Any], str]] = {
     "index beyond": (
-        {"indices": INDICES + torch.tensor([0, 14]), "kernel_size": 2},
+        {"indices": INDICES + torch.tensor([[0, 14], [0, 0]]), "kernel_size": 2},
         "max_unpool found index 16, but an output of this size has the flat indices 0 to 15 in each channel; check "
         "output_size and the indices",
     ),
