@@ -252,20 +252,23 @@ void place_cells(const Tensor& values, const Tensor& where, Tensor& result, int6
   const auto* from = static_cast<const Raw*>(values.const_data_ptr());
   const auto* at = static_cast<const int64_t*>(where.const_data_ptr());
   auto* to = static_cast<Raw*>(result.mutable_data_ptr());
-  std::atomic<int64_t> beyond{-1};
+  constexpr int64_t fine = INT64_MAX;
+  std::atomic<int64_t> beyond{fine};  // the first value whose index is beyond the output
   in_parallel(planes, from_cells + to_cells, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin * to_cells; i < end * to_cells; ++i) to[i] = Raw{};
     for (int64_t plane = begin; plane < end; ++plane)
       for (int64_t i = plane * from_cells; i < (plane + 1) * from_cells; ++i) {
         if (at[i] == -1) continue;
         if (at[i] < 0 || at[i] >= to_cells) {
-          beyond = i;
+          int64_t first = beyond;
+          while (i < first && !beyond.compare_exchange_weak(first, i)) {
+          }
         } else {
           to[plane * to_cells + at[i]] = from[i];
         }
       }
   });
-  if (beyond >= 0)
+  if (beyond != fine)
     fail("max_unpool found index " + std::to_string(at[beyond]) + ", but an output of this size has the flat indices " +
          "0 to " + std::to_string(to_cells - 1) + " in each channel; check output_size and the indices");
 }

@@ -30,7 +30,8 @@ def in_layout_of(like: Tensor, tensor: Tensor) -> Tensor:
     >>> in_layout_of(nhwc, torch.zeros(2, 3, 2, 2)).stride()
     (12, 1, 6, 3)
     """
-    return tensor.contiguous(memory_format=suggest_memory_format(like))
+    # Not contiguous(): it leaves a map of 1 x 1 cells as it is, and later steps could not tell what its layout was.
+    return tensor.clone(memory_format=suggest_memory_format(like))
 
 
 def empty_in_layout_of(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
