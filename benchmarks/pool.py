@@ -3,6 +3,8 @@
     python benchmarks/pool.py                 # all rows, both allocators, writes results/pool.json
     python benchmarks/pool.py --only 112      # some rows, printed only
 
+The backward's limit is ``fill``: writing one number into every cell of a new gradient, which nobody can undercut.
+
 Both sides are called through their public functions on an input that asks for a gradient: the forward makes what the
 backward needs. A row is timed only after its values and gradient agree with PyTorch's.
 """
@@ -88,6 +90,7 @@ def measure_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         {
             "ours": lambda: torch.autograd.grad(y, x, grad, retain_graph=True),
             "torch": lambda: torch.autograd.grad(y_torch, x, grad, retain_graph=True),
+            "fill": lambda: torch.full_like(x.detach(), 1.0),
         },
         options.seconds,
     )
@@ -127,6 +130,7 @@ def row(case: Case, memory: str, forward: dict[str, float], backward: dict[str, 
         "torch_backward_ms": backward["torch"],
         "times_torch_backward": back,
         "wanted_backward": wanted_back,
+        "fill_ms": backward["fill"],
         "met": None if not met else all(met),
     }
 

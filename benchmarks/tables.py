@@ -16,8 +16,19 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 HEADS = {
     "pool": (
         "Max pooling, milliseconds and times as fast as PyTorch eager in the same layout "
-        "(wanted in brackets; **bold** where it falls short)",
-        ["case", "memory", "forward", "oneDNN", "copy", "forward vs PyTorch", "backward", "backward vs PyTorch"],
+        "(wanted in brackets; **bold** where it falls short). "
+        "Copy: a clone of the input; fill: one number written into every cell of a new gradient, the backward's limit",
+        [
+            "case",
+            "memory",
+            "forward",
+            "oneDNN",
+            "copy",
+            "forward vs PyTorch",
+            "backward",
+            "fill",
+            "backward vs PyTorch",
+        ],
     ),
     "step": (
         "A training step (forward, loss, backward, SGD with momentum): the same network, the pooling layers swapped",
@@ -46,6 +57,7 @@ def pool_row(row: dict[str, Any]) -> list[str]:
         ms(row["copy_ms"]),
         ratio(row["times_torch"], row["wanted"]),
         ms(row["backward_ms"]),
+        ms(row["fill_ms"]),
         ratio(row["times_torch_backward"], row["wanted_backward"]),
     ]
 

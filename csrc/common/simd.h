@@ -244,6 +244,21 @@ constexpr auto zipped(std::integer_sequence<int, I...>) {
   return std::integer_sequence<int, (Start + I / 2 + (I % 2) * N)...>{};
 }
 
+template <int Half, int N, int... I>
+constexpr auto twice(std::integer_sequence<int, I...>) {
+  return std::integer_sequence<int, (Half * N / 2 + I / 2)...>{};
+}
+
+// Half a vector with each of its lanes twice: a, a, b, b, ...
+template <int Half, class E, int N>
+SWITCHGRAD_INLINE Vec<E, N> doubled(Vec<E, N> v) {
+  return pick<E, N>(v, v, twice<Half, N>(std::make_integer_sequence<int, N>{}));
+}
+template <class E, int N, int... I>
+SWITCHGRAD_INLINE Vec<E, N> alternating(E even, E odd, std::integer_sequence<int, I...>) {
+  return Vec<E, N>{(I % 2 == 0 ? even : odd)...};
+}
+
 // Reads 2N neighbours and parts them into those at even and those at odd places.
 template <class E, int N, class Cover = Whole>
 SWITCHGRAD_INLINE void load_pairs(const E* from, Vec<E, N>& even, Vec<E, N>& odd, Cover cover = {}) {

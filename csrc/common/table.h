@@ -41,21 +41,10 @@ using PoolKernel = void (*)(const PoolJob&, int64_t begin, int64_t end);
 using RouteKernel = void (*)(const RouteJob&, int64_t begin, int64_t end);
 
 struct MaxPoolTable {
-  const char* isa;
   PoolKernel pool_planar[dtype_count][code_count];
   PoolKernel pool_channels_last[dtype_count][code_count];
   RouteKernel route_planar[dtype_count][code_count];
   RouteKernel route_channels_last[dtype_count][code_count];
 };
-
-namespace base {
-const MaxPoolTable& max_pool_table();
-}
-namespace avx2 {
-const MaxPoolTable& max_pool_table();
-}
-namespace avx512 {
-const MaxPoolTable& max_pool_table();
-}
 
 }  // namespace switchgrad

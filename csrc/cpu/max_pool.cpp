@@ -9,6 +9,8 @@
 namespace switchgrad {
 namespace {
 
+const MaxPoolTable& table() { return kernels<MaxPoolTable>(SWITCHGRAD_OF_EACH_ISA(max_pool_table)); }
+
 constexpr int64_t work_of_a_thread = 1 << 15;  // cells that are worth waking a thread for
 
 // The arguments every operator of the family shares, as they come from Python.
@@ -109,11 +111,11 @@ std::tuple<Tensor, Tensor> pool(const Tensor& given, const Geometry& geometry, b
   const CodeWidth width = code_width(job.window.cells());
   const Axis* axis = job.window.axis;
   if (channels_last) {
-    const PoolKernel kernel = kernels().pool_channels_last[dtype][width];
+    const PoolKernel kernel = table().pool_channels_last[dtype][width];
     in_parallel(job.batch * job.window.output_cells(), job.channels * job.window.cells(),
                 [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
   } else {
-    const PoolKernel kernel = kernels().pool_planar[dtype][width];
+    const PoolKernel kernel = table().pool_planar[dtype][width];
     in_parallel(job.batch * job.channels * axis[0].places * axis[1].places, axis[2].places * job.window.cells(),
                 [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
   }
@@ -180,11 +182,11 @@ Tensor route(const Tensor& pooled, const Tensor& codes, const Sizes& input_size,
   const CodeWidth width = code_width(job.window.cells());
   const Axis* axis = job.window.axis;
   if (switches.channels_last) {
-    const RouteKernel kernel = kernels().route_channels_last[dtype][width];
+    const RouteKernel kernel = table().route_channels_last[dtype][width];
     in_parallel(job.batch * job.window.input_cells(), job.channels,
                 [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
   } else {
-    const RouteKernel kernel = kernels().route_planar[dtype][width];
+    const RouteKernel kernel = table().route_planar[dtype][width];
     in_parallel(switches.planes() * axis[0].size * axis[1].size, axis[2].size,
                 [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
   }

@@ -4,9 +4,6 @@
 #include "max_pool/route_channels_last.h"
 #include "max_pool/route_planar.h"
 
-#define SWITCHGRAD_NAME_(isa) #isa
-#define SWITCHGRAD_NAME(isa) SWITCHGRAD_NAME_(isa)
-
 namespace switchgrad::SWITCHGRAD_ISA {
 
 #define ROW(kernel, T) {kernel<T, uint8_t>, kernel<T, int16_t>, kernel<T, int32_t>}
@@ -15,8 +12,8 @@ namespace switchgrad::SWITCHGRAD_ISA {
    ROW(kernel, int8_t), ROW(kernel, int16_t), ROW(kernel, int32_t), ROW(kernel, int64_t)}
 
 const MaxPoolTable& max_pool_table() {
-  static constexpr MaxPoolTable table = {SWITCHGRAD_NAME(SWITCHGRAD_ISA), ALL(pool_planar), ALL(pool_channels_last),
-                                         ALL(route_planar), ALL(route_channels_last)};
+  static constexpr MaxPoolTable table = {ALL(pool_planar), ALL(pool_channels_last), ALL(route_planar),
+                                         ALL(route_channels_last)};
   return table;
 }
 

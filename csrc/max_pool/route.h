@@ -58,5 +58,46 @@ SWITCHGRAD_INLINE Vec<Number, N> won(const Number* pooled, const Code* codes, in
                 load<Vec<Number, N>>(pooled, cover), Vec<Number, N>{});
 }
 
+// N windows of two cells each, two cells apart, as they are read from memory; written to their 2N cells for any rows of
+// the windows. Doubling each number before it is compared takes fewer instructions than zipping after.
+template <int N, class Number, class Code>
+class Pairs {
+ public:
+  template <class Cover>
+  SWITCHGRAD_INLINE Pairs(const Number* pooled, const Code* codes, Cover cover) {
+    const auto numbers = load<Vec<Number, N>>(pooled, cover);
+    const auto lanes = widen_codes<Lane, N, Code>(load<Vec<Code, N>>(codes, cover));
+    if constexpr (N == 1) {
+      numbers_[0] = numbers;
+      codes_[0] = lanes;
+    } else {
+      numbers_[0] = doubled<0, Number, N>(numbers);
+      numbers_[1] = doubled<1, Number, N>(numbers);
+      codes_[0] = doubled<0, Lane, N>(lanes);
+      codes_[1] = doubled<1, Lane, N>(lanes);
+    }
+  }
+
+  // The row whose two cells have the codes `code` and `code + 1`.
+  template <class Cover>
+  SWITCHGRAD_INLINE void store_row(Number* to, int64_t code, Cover cover) const {
+    const auto left = static_cast<Lane>(static_cast<Code>(code)),
+               right = static_cast<Lane>(static_cast<Code>(code + 1));
+    if constexpr (N == 1) {
+      to[0] = codes_[0] == left ? numbers_[0] : Number{};
+      to[1] = codes_[0] == right ? numbers_[0] : Number{};
+    } else {
+      const auto cells = alternating<Lane, N>(left, right, std::make_integer_sequence<int, N>{});
+      store(to, select(codes_[0] == cells, numbers_[0], Vec<Number, N>{}), lower_half(cover, N));
+      store(to + N, select(codes_[1] == cells, numbers_[1], Vec<Number, N>{}), upper_half(cover, N));
+    }
+  }
+
+ private:
+  using Lane = typename RouteKinds<Number, Code>::Lane;
+  Vec<Number, N> numbers_[2];
+  Vec<Lane, N> codes_[2];
+};
+
 }  // namespace
 }  // namespace switchgrad::SWITCHGRAD_ISA

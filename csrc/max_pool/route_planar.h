@@ -162,10 +162,10 @@ class RowSums {
 
 // Two-cell windows two cells apart: each row is written straight from registers.
 template <int N, class Raw, class Code>
-void route_pairs(const Claim<Raw, Code>& row, int64_t whole, int64_t in_blocks, const Axis& width, Raw* routed) {
+SWITCHGRAD_INLINE void route_pairs(const Claim<Raw, Code>& row, int64_t whole, int64_t in_blocks, const Axis& width,
+                                   Raw* routed) {
   blocks<N>(in_blocks, [&](int64_t q, auto cover) {
-    store_pairs<Raw, N>(routed + 2 * q, won<N>(row.pooled + q, row.codes + q, row.code, cover),
-                        won<N>(row.pooled + q, row.codes + q, row.code + 1, cover), cover);
+    Pairs<N, Raw, Code>(row.pooled + q, row.codes + q, cover).store_row(routed + 2 * q, row.code, cover);
   });
   for (int64_t w = 2 * whole; w < width.size; ++w) {
     const int64_t q = w / 2;
@@ -175,15 +175,13 @@ void route_pairs(const Claim<Raw, Code>& row, int64_t whole, int64_t in_blocks, 
 
 // The same for both rows of two-by-two windows: numbers and codes are read once.
 template <int N, class Raw, class Code>
-void route_tiles(const Claim<Raw, Code>& row, int64_t whole, int64_t in_blocks, const Axis& width, Raw* routed) {
+SWITCHGRAD_INLINE void route_tiles(const Claim<Raw, Code>& row, int64_t whole, int64_t in_blocks, const Axis& width,
+                                   Raw* routed) {
   Raw* lower = routed + width.size;
   blocks<N>(in_blocks, [&](int64_t q, auto cover) {
-    const auto write = [&](Raw* to, int64_t code) {
-      store_pairs<Raw, N>(to + 2 * q, won<N>(row.pooled + q, row.codes + q, code, cover),
-                          won<N>(row.pooled + q, row.codes + q, code + 1, cover), cover);
-    };
-    write(routed, row.code);
-    write(lower, row.code + 2);
+    const Pairs<N, Raw, Code> pairs(row.pooled + q, row.codes + q, cover);
+    pairs.store_row(routed + 2 * q, row.code, cover);
+    pairs.store_row(lower + 2 * q, row.code + 2, cover);
   });
   for (int64_t w = 2 * whole; w < width.size; ++w) {
     const int64_t q = w / 2, code = row.code + w % 2;
@@ -215,7 +213,8 @@ void route_planar_pairs(const RouteJob& job, int64_t begin, int64_t end) {
   const int64_t rows_after = (N / width.places + 2) * (height.stride + height.span());
   const int64_t spill_end = depth.size == 1 && whole <= N ? end - rows_after : begin;
   const bool tiles = height.kernel == 2 && height.dilation == 1;
-  for_each_input_row(job, begin, end, [&](int64_t item, int64_t plane, int64_t d, int64_t h, int64_t left) {
+  const int64_t tiles_a_call = height.stride == 2 ? height.places : 1;  // gaps between tiles are rows of their own
+  for_each_input_row(job, begin, end, [&](int64_t item, int64_t plane, int64_t d, int64_t h, int64_t left) -> int64_t {
     Raw* routed = static_cast<Raw*>(job.routed) + item * width.size;
     if (in_depth.size(d) == 0 || in_height.size(h) == 0) {
       std::memset(routed, 0, static_cast<size_t>(width.size) * sizeof(Raw));
@@ -223,14 +222,21 @@ void route_planar_pairs(const RouteJob& job, int64_t begin, int64_t end) {
     }
     const Cover &z = *in_depth.begin(d), &y = *in_height.begin(h);
     const int64_t at = ((plane * depth.places + z.place) * height.places + y.place) * width.places;
-    const Claim<Raw, Code> row{static_cast<const Raw*>(job.pooled) + at, static_cast<const Code*>(job.codes) + at,
-                               (z.cell * height.kernel + y.cell) * width.kernel};
-    const int64_t in_blocks = item < spill_end ? spilled<N>(whole) : whole;
+    Claim<Raw, Code> row{static_cast<const Raw*>(job.pooled) + at, static_cast<const Code*>(job.codes) + at,
+                         (z.cell * height.kernel + y.cell) * width.kernel};
+    const auto in_blocks = [&](int64_t of) { return of < spill_end ? spilled<N>(whole) : whole; };
     if (tiles && y.cell == 0 && left > 1) {
-      route_tiles<N, Raw, Code>(row, whole, in_blocks, width, routed);
-      return 2;
+      const int64_t here = height.places - y.place < left / 2 ? height.places - y.place : left / 2;
+      const int64_t count = here < tiles_a_call ? here : tiles_a_call;
+      for (int64_t tile = 0; tile < count; ++tile) {
+        route_tiles<N, Raw, Code>(row, whole, in_blocks(item + 2 * tile), width, routed);
+        row.pooled += width.places;
+        row.codes += width.places;
+        routed += 2 * width.size;
+      }
+      return 2 * count;
     }
-    route_pairs<N, Raw, Code>(row, whole, in_blocks, width, routed);
+    route_pairs<N, Raw, Code>(row, whole, in_blocks(item), width, routed);
     return 1;
   });
 }

@@ -31,11 +31,14 @@ class _MaxPool(torch.autograd.Function):
         values, codes = torch.ops.switchgrad.max_pool(input, *window_args(window))
         ctx.window, ctx.input_size = window, input.shape[-window.dims :]
         ctx.mark_non_differentiable(codes)
+        ctx.set_materialize_grads(False)  # else autograd fills a tensor of zeros as the codes' gradient, every time
         ctx.save_for_backward(codes)
         return values, codes
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None]:  # pyright: ignore
+    def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, None]:  # pyright: ignore
+        if grad is None:
+            return None, None
         return route(grad, ctx.saved_tensors[0], ctx.input_size, ctx.window), None
 
 
@@ -49,13 +52,16 @@ class _TransformedMaxPool(torch.autograd.Function):
         input, ctx.window = inputs
         ctx.input_size = tuple(input.shape[-ctx.window.dims :])
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(output[1])
         ctx.save_for_forward(output[1])
 
     backward = _MaxPool.backward  # pyright: ignore[reportAssignmentType]
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: Any) -> tuple[Tensor, None]:  # pyright: ignore
+    def jvp(ctx: Any, tangent: Tensor | None, _: Any) -> tuple[Tensor | None, None]:  # pyright: ignore
+        if tangent is None:
+            return None, None
         return gather(tangent, ctx.saved_tensors[0], ctx.window), None
 
     @staticmethod
