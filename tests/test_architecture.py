@@ -18,7 +18,7 @@ FLOORS = (
     ("ops",),
     ("nn",),
     ("models", "data"),
-    ("train", "explain", "export"),
+    ("train", "explain", "export", "reference"),
     ("tasks",),
     ("app",),
     ("__main__",),

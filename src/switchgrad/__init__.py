@@ -14,14 +14,14 @@ from switchgrad.ops import Switches
 from switchgrad.version import VERSION
 
 if TYPE_CHECKING:
-    from switchgrad import data, models, train
+    from switchgrad import data, models, reference, train
     from switchgrad.kernels import info
 
 __version__ = VERSION
-__all__ = ["Switches", "__version__", "data", "geometry", "info", "models", "nn", "ops", "train"]
+__all__ = ["Switches", "__version__", "data", "geometry", "info", "models", "nn", "ops", "reference", "train"]
 
 # The upper floors load on first use, so that a user of the layers alone pays for nothing else.
-_LAZY = ("data", "models", "train")
+_LAZY = ("data", "models", "reference", "train")
 
 
 def __getattr__(name: str) -> object:

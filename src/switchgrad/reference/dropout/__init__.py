@@ -1,0 +1,1 @@
+"""Dropout of units, of maps, and of connections; the masks are arguments."""

@@ -1,0 +1,1 @@
+"""Losses: layers whose output is one number, J."""

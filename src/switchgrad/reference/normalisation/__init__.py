@@ -1,0 +1,1 @@
+"""Normalisations: over the batch, across channels, over surroundings, to unit length."""

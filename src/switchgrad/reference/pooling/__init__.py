@@ -1,0 +1,1 @@
+"""Poolings: thin layers over what `switchgrad.ops` says that they mean."""

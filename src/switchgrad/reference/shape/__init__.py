@@ -1,0 +1,1 @@
+"""Layers that only move numbers: flatten, add, concatenate."""

@@ -1,0 +1,1 @@
+"""Update rules: from a parameter and its gradient to the next parameter."""
