@@ -98,6 +98,16 @@ struct Element<Float16> : SixteenBit<0x7c00> {
   }
 };
 
+// T behind a ReLU: compared as T; a maximum that is not above 0 becomes 0 and nobody's (NaN is passed on).
+template <class T>
+struct Rectified {};
+template <class T>
+struct Element<Rectified<T>> : Element<T> {};
+template <class T>
+constexpr bool is_rectified = false;
+template <class T>
+constexpr bool is_rectified<Rectified<T>> = true;
+
 // Which pairs of a number (as it is carried) and a code are worth vector code of their own: bytes with floating point,
 // 16-bit floats and int32; wider codes with float alone. The rest is rare and runs one cell at a time.
 template <class Raw, class Code>

@@ -171,7 +171,7 @@ SWITCHGRAD_INLINE Vec<To, N> convert(V v) {
 }
 
 // Codes between memory (bytes) and lanes. GCC takes convertvector apart into single lanes where it has to cross
-// several widths, so x86 says it in instructions; codes in lanes are 0 .. 253, so packing never saturates.
+// several widths, so x86 says it in instructions; codes in lanes are 0 .. 255, so packing never saturates.
 template <class Lane, int N, class Code>
 SWITCHGRAD_INLINE Vec<Lane, N> widen_codes(Vec<Code, N> codes) {
 #if defined(__AVX2__)

@@ -8,6 +8,7 @@
 namespace switchgrad {
 
 enum Dtype { F64, F32, F16, BF16, U8, I8, I16, I32, I64, dtype_count };
+constexpr int float_count = U8;  // the floating-point types come first
 enum CodeWidth { Code8, Code16, Code32, code_count };
 
 // Bytes hold windows of up to 254 cells; 255 (all ones in any width) says that no cell won.
@@ -45,6 +46,12 @@ struct MaxPoolTable {
   PoolKernel pool_channels_last[dtype_count][code_count];
   RouteKernel route_planar[dtype_count][code_count];
   RouteKernel route_channels_last[dtype_count][code_count];
+};
+
+// Pooling of what a ReLU passes.
+struct ReluMaxPoolTable {
+  PoolKernel planar[float_count][code_count];
+  PoolKernel channels_last[float_count][code_count];
 };
 
 }  // namespace switchgrad

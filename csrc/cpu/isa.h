@@ -56,5 +56,6 @@ const Table& kernels(const TableOfEachIsa<Table>& tables) {
 #endif
 
 SWITCHGRAD_TABLE(MaxPoolTable, max_pool_table)
+SWITCHGRAD_TABLE(ReluMaxPoolTable, relu_max_pool_table)
 
 }  // namespace switchgrad

@@ -3,95 +3,34 @@
 #include <tuple>
 
 #include "cpu/isa.h"
-#include "cpu/tensors.h"
+#include "cpu/windows.h"
 #include "max_pool/index.h"
 
 namespace switchgrad {
 namespace {
 
 const MaxPoolTable& table() { return kernels<MaxPoolTable>(SWITCHGRAD_OF_EACH_ISA(max_pool_table)); }
+const ReluMaxPoolTable& relu_table() { return kernels<ReluMaxPoolTable>(SWITCHGRAD_OF_EACH_ISA(relu_max_pool_table)); }
 
-constexpr int64_t work_of_a_thread = 1 << 15;  // cells that are worth waking a thread for
-
-// The arguments every operator of the family shares, as they come from Python.
-struct Geometry {
-  const Sizes& kernel_size;
-  const Sizes& stride;
-  const Sizes& padding;  // begin and end for each axis
-  const Sizes& dilation;
-  bool ceil_mode;
-
-  int64_t dims() const { return static_cast<int64_t>(kernel_size.size()); }
-
-  Window over(const Sizes& spatial) const {
-    const size_t n = kernel_size.size();
-    if (n < 1 || n > 3 || stride.size() != n || dilation.size() != n || padding.size() != 2 * n || spatial.size() != n)
-      fail(
-          "max pooling works on 1 to 3 spatial axes; kernel_size, stride, dilation need one number and padding two "
-          "for each");
-    Window window;
-    for (size_t i = 0; i < n; ++i) {
-      Axis& axis = window.axis[3 - n + i];
-      axis = {spatial[i], kernel_size[i], stride[i], padding[2 * i], padding[2 * i + 1], dilation[i], 1};
-      settle(axis, static_cast<int64_t>(i), ceil_mode);
-    }
-    return window;
-  }
-
-  ScalarType code_type(const Window& window) const {
-    const CodeWidth width = code_width(window.cells());
-    return width == Code8 ? ScalarType::Byte : width == Code16 ? ScalarType::Short : ScalarType::Int;
-  }
+// The kernels for one dtype, by width of the codes.
+struct PoolKernels {
+  const PoolKernel (&planar)[code_count];
+  const PoolKernel (&channels_last)[code_count];
 };
 
-void check_rank(const Tensor& t, int64_t spatial) {
-  if (t.dim() != spatial + 1 && t.dim() != spatial + 2)
-    fail("max_pool" + std::to_string(spatial) + "d takes an input of " + std::to_string(spatial + 1) + " or " +
-         std::to_string(spatial + 2) + " axes (without or with a batch); this one has shape " + written(t));
-  if (t.size(t.dim() - spatial - 1) == 0)
-    fail("the input has 0 channels (shape " + written(t) + "); every axis but the batch needs at least 1 cell");
+PoolKernels plain(Dtype dtype) { return {table().pool_planar[dtype], table().pool_channels_last[dtype]}; }
+
+PoolKernels rectified(Dtype dtype) {
+  if (dtype >= float_count)
+    fail("a ReLU before max pooling takes float64, float32, float16 or bfloat16; for integers, clamp and pool");
+  return {relu_table().planar[dtype], relu_table().channels_last[dtype]};
 }
 
-Sizes spatial_of(const Tensor& t, int64_t spatial) {
-  const Sizes sizes = sizes_of(t);
-  return Sizes(sizes.end() - spatial, sizes.end());
-}
-
-Sizes with_spatial(const Tensor& like, int64_t spatial, const Sizes& last) {
-  Sizes sizes = sizes_of(like);
-  for (int64_t i = 0; i < spatial; ++i) sizes[sizes.size() - spatial + i] = last[i];
-  return sizes;
-}
-
-Sizes places_of(const Window& window, int64_t spatial) {
-  Sizes places;
-  for (int64_t i = 3 - spatial; i < 3; ++i) places.push_back(window.axis[i].places);
-  return places;
-}
-
-template <class F>
-void in_parallel(int64_t items, int64_t cells_an_item, const F& body) {
-  const int64_t grain = work_of_a_thread / (cells_an_item > 0 ? cells_an_item : 1) + 1;
-  if (items <= grain) {
-    if (items > 0) body(0, items);
-    return;
-  }
-  torch::stable::parallel_for(0, items, grain, body);
-}
-
-// Strides of batch, channel, depth, height, width; missing axes do not move.
-void read_strides(const Tensor& t, int64_t spatial, int64_t (&stride)[5]) {
-  const int64_t lead = t.dim() - spatial;
-  for (int64_t& s : stride) s = 0;
-  if (lead == 2) stride[0] = t.stride(0);
-  stride[1] = t.stride(lead - 1);
-  for (int64_t i = 0; i < spatial; ++i) stride[5 - spatial + i] = t.stride(lead + i);
-}
-
-std::tuple<Tensor, Tensor> pool(const Tensor& given, const Geometry& geometry, bool keep_codes) {
+std::tuple<Tensor, Tensor> pool(const Tensor& given, const Geometry& geometry, PoolKernels (*of)(Dtype),
+                                bool keep_codes) {
   const int64_t spatial = geometry.dims();
   check_rank(given, spatial);
-  const Dtype dtype = dtype_of(given, "the input");
+  const PoolKernels pooling = of(dtype_of(given, "the input"));
   PoolJob job;
   job.window = geometry.over(spatial_of(given, spatial));
   const bool channels_last = is_channels_last(given, spatial);
@@ -111,11 +50,11 @@ std::tuple<Tensor, Tensor> pool(const Tensor& given, const Geometry& geometry, b
   const CodeWidth width = code_width(job.window.cells());
   const Axis* axis = job.window.axis;
   if (channels_last) {
-    const PoolKernel kernel = table().pool_channels_last[dtype][width];
+    const PoolKernel kernel = pooling.channels_last[width];
     in_parallel(job.batch * job.window.output_cells(), job.channels * job.window.cells(),
                 [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
   } else {
-    const PoolKernel kernel = table().pool_planar[dtype][width];
+    const PoolKernel kernel = pooling.planar[width];
     in_parallel(job.batch * job.channels * axis[0].places * axis[1].places, axis[2].places * job.window.cells(),
                 [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
   }
@@ -305,11 +244,21 @@ Tensor unpool(const Tensor& given, const Tensor& indices, const Sizes& output_si
 
 std::tuple<Tensor, Tensor> max_pool(Tensor input, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
                                     bool ceil_mode) {
-  return pool(input, {kernel_size, stride, padding, dilation, ceil_mode}, true);
+  return pool(input, {kernel_size, stride, padding, dilation, ceil_mode}, plain, true);
 }
 
 Tensor max_pool_values(Tensor input, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation, bool ceil_mode) {
-  return std::get<0>(pool(input, {kernel_size, stride, padding, dilation, ceil_mode}, false));
+  return std::get<0>(pool(input, {kernel_size, stride, padding, dilation, ceil_mode}, plain, false));
+}
+
+std::tuple<Tensor, Tensor> relu_max_pool(Tensor input, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
+                                         bool ceil_mode) {
+  return pool(input, {kernel_size, stride, padding, dilation, ceil_mode}, rectified, true);
+}
+
+Tensor relu_max_pool_values(Tensor input, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
+                            bool ceil_mode) {
+  return std::get<0>(pool(input, {kernel_size, stride, padding, dilation, ceil_mode}, rectified, false));
 }
 
 Tensor max_pool_route(Tensor pooled, Tensor codes, Sizes input_size, Sizes kernel_size, Sizes stride, Sizes padding,
@@ -335,6 +284,8 @@ Tensor max_unpool(Tensor values, Tensor indices, Sizes output_size) { return unp
 STABLE_TORCH_LIBRARY_IMPL(switchgrad, CPU, m) {
   m.impl("max_pool", TORCH_BOX(&switchgrad::max_pool));
   m.impl("max_pool_values", TORCH_BOX(&switchgrad::max_pool_values));
+  m.impl("relu_max_pool", TORCH_BOX(&switchgrad::relu_max_pool));
+  m.impl("relu_max_pool_values", TORCH_BOX(&switchgrad::relu_max_pool_values));
   m.impl("max_pool_route", TORCH_BOX(&switchgrad::max_pool_route));
   m.impl("max_pool_gather", TORCH_BOX(&switchgrad::max_pool_gather));
   m.impl("max_pool_indices", TORCH_BOX(&switchgrad::max_pool_indices));

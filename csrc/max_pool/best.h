@@ -43,8 +43,16 @@ struct Best {
   }
   template <class Cover = Whole>
   SWITCHGRAD_INLINE void write(Raw* values, Code* codes, int64_t at, Cover cover = {}) const {
-    store(values + at, value, cover);
-    if (codes) store(codes + at, narrow_codes<Code, N>(code), cover);
+    if constexpr (is_rectified<T>) {
+      // A ReLU commutes with the maximum, so it acts once a window and not once a cell.
+      const auto dead = key <= Vec<Raw, N>{};
+      const auto nobody = broadcast<Lane, N>(static_cast<Lane>(static_cast<Code>(none)));
+      store(values + at, select(dead, Vec<Raw, N>{}, value), cover);
+      if (codes) store(codes + at, narrow_codes<Code, N>(select(dead, nobody, code)), cover);
+    } else {
+      store(values + at, value, cover);
+      if (codes) store(codes + at, narrow_codes<Code, N>(code), cover);
+    }
   }
 };
 

@@ -11,6 +11,8 @@ _WINDOW = "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool 
 SCHEMAS = {
     "max_pool": f"(Tensor input, {_WINDOW}) -> (Tensor values, Tensor codes)",
     "max_pool_values": f"(Tensor input, {_WINDOW}) -> Tensor",
+    "relu_max_pool": f"(Tensor input, {_WINDOW}) -> (Tensor values, Tensor codes)",
+    "relu_max_pool_values": f"(Tensor input, {_WINDOW}) -> Tensor",
     "max_pool_route": f"(Tensor pooled, Tensor codes, SymInt[] input_size, {_WINDOW}) -> Tensor",
     "max_pool_gather": f"(Tensor input, Tensor codes, {_WINDOW}) -> Tensor",
     "max_pool_indices": f"(Tensor codes, SymInt[] input_size, {_WINDOW}) -> Tensor",

@@ -2,6 +2,7 @@
 
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 from switchgrad.ops.max_unpool import max_unpool1d, max_unpool2d, max_unpool3d
+from switchgrad.ops.relu_max_pool import relu_max_pool2d
 from switchgrad.ops.switches import Switches
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
+    "relu_max_pool2d",
 ]

@@ -14,26 +14,33 @@ from switchgrad.ops.routing import fold, function, gather, is_watched, route, un
 def pool(input: Tensor, window: Window) -> Tensor:
     """The maxima; the codes are made only if a derivative may ask for them."""
     if is_watched(input):
-        return function(_MaxPool, _TransformedMaxPool).apply(input, window)[0]
+        return function(MaxPool, TransformedMaxPool).apply(input, window)[0]
     return torch.ops.switchgrad.max_pool_values(input, *window_args(window))
 
 
 def pool_with_codes(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """The maxima and their codes."""
     if is_watched(input):
-        return function(_MaxPool, _TransformedMaxPool).apply(input, window)
+        return function(MaxPool, TransformedMaxPool).apply(input, window)
     return torch.ops.switchgrad.max_pool(input, *window_args(window))
 
 
-class _MaxPool(torch.autograd.Function):
+class MaxPool(torch.autograd.Function):
+    """Pooling for eager execution and the compiler; other poolings with switches derive from it."""
+
     @staticmethod
     def forward(ctx: Any, input: Tensor, window: Window) -> tuple[Tensor, Tensor]:  # pyright: ignore
         values, codes = torch.ops.switchgrad.max_pool(input, *window_args(window))
+        MaxPool.keep(ctx, input, window, codes)
+        return values, codes
+
+    @staticmethod
+    def keep(ctx: Any, input: Tensor, window: Window, codes: Tensor) -> None:
+        """What the backward needs."""
         ctx.window, ctx.input_size = window, input.shape[-window.dims :]
         ctx.mark_non_differentiable(codes)
         ctx.set_materialize_grads(False)  # else autograd fills a tensor of zeros as the codes' gradient, every time
         ctx.save_for_backward(codes)
-        return values, codes
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, None]:  # pyright: ignore
@@ -42,7 +49,9 @@ class _MaxPool(torch.autograd.Function):
         return route(grad, ctx.saved_tensors[0], ctx.input_size, ctx.window), None
 
 
-class _TransformedMaxPool(torch.autograd.Function):
+class TransformedMaxPool(torch.autograd.Function):
+    """The same with rules for forward mode and vmap."""
+
     @staticmethod
     def forward(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:  # pyright: ignore
         return torch.ops.switchgrad.max_pool(input, *window_args(window))
@@ -56,7 +65,7 @@ class _TransformedMaxPool(torch.autograd.Function):
         ctx.save_for_backward(output[1])
         ctx.save_for_forward(output[1])
 
-    backward = _MaxPool.backward  # pyright: ignore[reportAssignmentType]
+    backward = MaxPool.backward  # pyright: ignore[reportAssignmentType]
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor | None, _: Any) -> tuple[Tensor | None, None]:  # pyright: ignore

@@ -13,7 +13,8 @@ from switchgrad.ops.layout import code_dtype, empty_in_layout_of
 from switchgrad.ops.max_pool import reference
 
 
-def _max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def max_pool_shapes(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    """Values and codes of the right shape and layout."""
     win = reference.window_of(args)
     shape = (*input.shape[: -win.dims], *win.output_size(input.shape[-win.dims :]))
     return (
@@ -22,8 +23,9 @@ def _max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     )
 
 
-def _max_pool_values(input: Tensor, *args: Any) -> Tensor:
-    return _max_pool(input, *args)[0]
+def max_pool_values_shapes(input: Tensor, *args: Any) -> Tensor:
+    """Values of the right shape and layout."""
+    return max_pool_shapes(input, *args)[0]
 
 
 def _max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *_: Any) -> Tensor:
@@ -43,8 +45,8 @@ def _max_unpool(values: Tensor, _: Tensor, output_size: Sequence[int]) -> Tensor
 
 
 _FAKES = {
-    "max_pool": _max_pool,
-    "max_pool_values": _max_pool_values,
+    "max_pool": max_pool_shapes,
+    "max_pool_values": max_pool_values_shapes,
     "max_pool_route": _max_pool_route,
     "max_pool_gather": _max_pool_gather,
     "max_pool_indices": _max_pool_indices,
