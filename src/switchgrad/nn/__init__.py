@@ -1,11 +1,30 @@
 """Floor 2: layers, thin, documented by pointing at their operators. What ``torch.nn`` has is used as it is."""
 
+from switchgrad.nn.as_convolution import conv_to_linear, linear_to_conv
+from switchgrad.nn.contrast import LocalContrastNorm
+from switchgrad.nn.drop_connect import DropConnect
+from switchgrad.nn.fully_convolutional import to_fully_convolutional
 from switchgrad.nn.fused import ReLUMaxPool2d
+from switchgrad.nn.locally_connected import LocallyConnected1d, LocallyConnected2d
 from switchgrad.nn.mapped_conv import MappedConv2d
+from switchgrad.nn.maxout import ChannelMaxout, Maxout
 from switchgrad.nn.pooling import MaxPool1d, MaxPool2d, MaxPool3d, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
+from switchgrad.nn.recurrent import IndRNN, Jordan
+from switchgrad.nn.recurrent_cells import IndRNNCell, JordanCell
+from switchgrad.nn.residual import ConvPoolAdd, Residual
 from switchgrad.nn.subsampling import TrainableSubsampling2d
 
 __all__ = [
+    "ChannelMaxout",
+    "ConvPoolAdd",
+    "DropConnect",
+    "IndRNN",
+    "IndRNNCell",
+    "Jordan",
+    "JordanCell",
+    "LocalContrastNorm",
+    "LocallyConnected1d",
+    "LocallyConnected2d",
     "MappedConv2d",
     "MaxPool1d",
     "MaxPool2d",
@@ -13,6 +32,11 @@ __all__ = [
     "MaxUnpool1d",
     "MaxUnpool2d",
     "MaxUnpool3d",
+    "Maxout",
     "ReLUMaxPool2d",
+    "Residual",
     "TrainableSubsampling2d",
+    "conv_to_linear",
+    "linear_to_conv",
+    "to_fully_convolutional",
 ]
