@@ -55,6 +55,7 @@ from switchgrad.reference.normalisation.batch_norm_evaluation import BatchNormEv
 from switchgrad.reference.normalisation.local_contrast_norm import LocalContrastNorm
 from switchgrad.reference.normalisation.local_response_norm import LocalResponseNorm
 from switchgrad.reference.normalisation.unit_length import UnitLength
+from switchgrad.reference.pooling.average_pool import AveragePool
 from switchgrad.reference.pooling.max_pool import MaxPool
 from switchgrad.reference.shape.add import Add
 from switchgrad.reference.shape.concat import Concat
@@ -70,6 +71,7 @@ __all__ = [
     "SGD",
     "Adam",
     "Add",
+    "AveragePool",
     "BatchNorm",
     "BatchNormEvaluation",
     "BinaryCrossEntropy",

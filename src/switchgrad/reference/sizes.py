@@ -26,4 +26,5 @@ def expect_filters(x: Tensor, w: Tensor, b: Tensor, groups: int) -> None:
 
 
 def _written(wanted: Sequence[int | None]) -> str:
-    return f"({', '.join('any' if size is None else str(size) for size in wanted)})"
+    sizes = ", ".join("any" if size is None else str(size) for size in wanted)
+    return f"({sizes},)" if len(wanted) == 1 else f"({sizes})"

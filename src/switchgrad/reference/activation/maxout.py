@@ -28,7 +28,7 @@ class Maxout:
     def forward(self, x: Tensor, W: Tensor, b: Tensor) -> tuple[Tensor, Kept]:
         """``x [N, I], W [J, O, I], b [J, O] -> y [N, O]``."""
         expect("the input of maxout", x.shape, (None, W.shape[2]))
-        expect("the biases", b.shape, W.shape[:2])
+        expect("the bias", b.shape, W.shape[:2])
         z = torch.einsum("joi,ni->jno", W, x) + b[:, None]
         largest = z.amax(0)
         first = torch.cumsum(z == largest, 0) == 1

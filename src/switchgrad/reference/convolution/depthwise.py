@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window, window
 from switchgrad.reference.patches import add_columns, columns
 from switchgrad.reference.sizes import expect
@@ -34,7 +35,11 @@ class DepthwiseConvolution:
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Kept]:
         """``x [N, C, *H], w [C M, 1, *R], b [C M] -> y [N, C M, *P]``."""
-        expect("the filters of a depthwise convolution", w.shape, (len(b), 1, *(None,) * (x.dim() - 2)))
+        expect("a depthwise convolution's w", w.shape, (len(b), 1, *(None,) * (x.dim() - 2)))
+        if len(w) % x.shape[1]:
+            raise GeometryError(
+                f"{len(w)} filters for {x.shape[1]} channels; a depthwise convolution has as many for each channel"
+            )
         win = window(w.dim() - 2, w.shape[2:], self.stride, self.padding, self.dilation, input_size=x.shape[2:])
         x_col = columns(x, win)  # [N, C, cells, places]
         filters = w.flatten(1).unflatten(0, (x.shape[1], -1))  # [C, M, cells]

@@ -36,8 +36,8 @@ class LocallyConnected:
         dims = x.dim() - 2
         size, kernel = tuple(x.shape[2:]), w.shape[2 : 2 + dims]
         win = window(dims, kernel, self.stride, self.padding, self.dilation, input_size=size)
-        expect("the filters", w.shape, (len(b), x.shape[1], *kernel, *win.output_size(size)))
-        expect("the biases", b.shape, (len(w), *win.output_size(size)))
+        expect("a locally connected layer's w", w.shape, (len(b), x.shape[1], *kernel, *win.output_size(size)))
+        expect("the bias", b.shape, (len(w), *win.output_size(size)))
         x_col = columns(x, win)  # [N, C, cells, places]
         w_col = w.reshape(len(w), *x_col.shape[1:])
         y = torch.einsum("kcrp,ncrp->nkp", w_col, x_col).unflatten(2, b.shape[1:]) + b

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window, window
 from switchgrad.reference.convolution.loops import grouped
 from switchgrad.reference.patches import cropped, padded, places
@@ -40,9 +41,19 @@ class TransposedConvolution:
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Kept]:
         """``x [N, C, *H], w [C, K/G, *R], b [K] -> y [N, K, *H']``."""
-        expect("the filters", w.shape, (x.shape[1], *(None,) * (x.dim() - 1)))
+        expect("a transposed convolution's w", w.shape, (x.shape[1], *(None,) * (x.dim() - 1)))
         expect("the bias", b.shape, (w.shape[1] * self.groups,))
+        if self.groups < 1 or len(w) % self.groups:
+            raise GeometryError(
+                f"{len(w)} channels in {self.groups} groups; the number of groups must divide the number of channels"
+            )
         win = window(w.dim() - 2, w.shape[2:], self.stride, self.padding, self.dilation)
+        for s, d in zip(win.stride, win.dilation, strict=True):
+            if not 0 <= self.output_padding < max(s, d):
+                raise GeometryError(
+                    f"output_padding is {self.output_padding}; give at least 0 and less than the stride or the "
+                    f"dilation (they are {s} and {d})"
+                )
         axes = zip(x.shape[2:], win.stride, win.effective, strict=True)
         size = [(h - 1) * s + span + self.output_padding for h, s, span in axes]
         wide = x.new_zeros(len(x), len(b), *size)

@@ -23,7 +23,7 @@ class BinaryCrossEntropy:
 
     def forward(self, z: Tensor, y: Tensor) -> tuple[Tensor, Kept]:
         """``z [*], y [*] -> J []``."""
-        expect("the targets", y.shape, z.shape)
+        expect("the target", y.shape, z.shape)
         return (torch.clamp(z, min=0) - z * y + torch.log1p(torch.exp(-abs(z)))).sum() / z.numel(), (z, y)
 
     def backward(self, delta: Tensor, kept: Kept) -> tuple[Tensor, None]:

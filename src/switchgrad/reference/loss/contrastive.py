@@ -32,8 +32,8 @@ class Contrastive:
 
     def forward(self, f1: Tensor, f2: Tensor, y: Tensor) -> tuple[Tensor, Kept]:
         """``f1 [N, D], f2 [N, D], y [N] -> J []``."""
-        expect("the second embeddings", f2.shape, f1.shape)
-        expect("the labels", y.shape, f1.shape[:1])
+        expect("the second embedding", f2.shape, f1.shape)
+        expect("the label", y.shape, f1.shape[:1])
         d = torch.sqrt(((f1 - f2) ** 2).sum(1))
         gap = torch.clamp(self.margin - d, min=0)
         return (y * d**2 + (1 - y) * gap**2).sum() / (2 * len(y)), (f1 - f2, d, gap, y)

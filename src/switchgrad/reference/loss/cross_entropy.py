@@ -36,8 +36,8 @@ class CrossEntropy:
 
 def one_hot(y: Tensor, z: Tensor) -> Tensor:
     """``[N, C]``, 1 at each example's class and 0 elsewhere; refuses classes that have no score in ``z [N, C]``."""
-    expect("the scores", z.shape, (None, None))
-    expect("the classes", y.shape, z.shape[:1])
+    expect("the score", z.shape, (None, None))
+    expect("the class", y.shape, z.shape[:1])
     if len(y) and (int(y.min()) < 0 or int(y.max()) >= z.shape[1]):
         raise GeometryError(f"the classes run from {int(y.min())} to {int(y.max())}, but there are {z.shape[1]} scores")
     return (y[:, None] == torch.arange(z.shape[1], device=y.device)).to(z.dtype)

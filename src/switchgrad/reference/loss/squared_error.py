@@ -20,7 +20,7 @@ class SquaredError:
 
     def forward(self, yhat: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """``yhat [N, *], y [N, *] -> J []``."""
-        expect("the targets", y.shape, yhat.shape)
+        expect("the target", y.shape, yhat.shape)
         error = yhat - y
         return (error**2).sum() / (2 * len(y)), error
 

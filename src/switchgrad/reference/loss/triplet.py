@@ -33,8 +33,8 @@ class Triplet:
 
     def forward(self, A: Tensor, P: Tensor, N: Tensor) -> tuple[Tensor, Kept]:
         """``A [N, D] anchors, P [N, D] of their kind, N [N, D] of another -> J []``."""
-        expect("the positives", P.shape, A.shape)
-        expect("the negatives", N.shape, A.shape)
+        expect("the positive", P.shape, A.shape)
+        expect("the negative", N.shape, A.shape)
         short = ((A - P) ** 2).sum(1) - ((A - N) ** 2).sum(1) + self.margin
         return torch.clamp(short, min=0).sum() / len(A), (A, P, N, short > 0)
 
