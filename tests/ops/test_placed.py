@@ -220,9 +220,16 @@ def trained(dims: int) -> Composed:
         return S3[dims](x, **arguments, samples=samples.detach())
 
     return Composed(
-        f"s3_pool{dims}d, training", run, s3_drawn, S3_CASES[dims], draw=numbers, mapped=False, differentiable=False,
-        compiled=dims == 2, dtypes=(torch.float64, torch.float32),
-    )  # fmt: skip
+        f"s3_pool{dims}d, training",
+        run,
+        s3_drawn,
+        S3_CASES[dims],
+        draw=numbers,
+        mapped=False,
+        differentiable=False,
+        compiled=dims == 2,
+        dtypes=(torch.float64, torch.float32),
+    )
 
 
 test_s3 = composed.tests(*(kind(d) for d in (1, 2, 3) for kind in (evaluated, trained)))

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from switchgrad import ops
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding, window
+from switchgrad.geometry import IntOrTuple, Padding
+from switchgrad.nn.windowed import Windowed
 from switchgrad.ops.stochastic.draws import probability
 from switchgrad.ops.stochastic.fractional import Mode, Ratio
 from switchgrad.ops.stochastic.stochastic_pool import Pooled
@@ -27,9 +28,7 @@ __all__ = [
 ]
 
 
-class _RandomWindow(nn.Module):
-    dims: int
-
+class _RandomWindow(Windowed):
     def __init__(
         self,
         kernel_size: IntOrTuple,
@@ -40,23 +39,8 @@ class _RandomWindow(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        window(self.dims, kernel_size, stride, padding, dilation, ceil_mode, (1,) * self.dims)
-        self.kernel_size = kernel_size
-        self.stride = kernel_size if stride is None else stride
-        self.padding = padding
-        self.dilation = dilation
-        self.ceil_mode = ceil_mode
+        super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
         self.generator = generator
-
-    def _window(self) -> tuple[IntOrTuple, IntOrTuple, Padding, IntOrTuple, bool]:
-        return self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-
-    def extra_repr(self) -> str:
-        return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
-            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
-        )
 
 
 class StochasticPool1d(_RandomWindow):
@@ -69,7 +53,7 @@ class StochasticPool1d(_RandomWindow):
     dims = 1
 
     def forward(self, input: Tensor) -> Pooled:
-        return ops.stochastic_pool1d(input, *self._window(), self.training, generator=self.generator)
+        return ops.stochastic_pool1d(input, *self.geometry(), self.training, generator=self.generator)
 
 
 class StochasticPool2d(_RandomWindow):
@@ -82,7 +66,7 @@ class StochasticPool2d(_RandomWindow):
     dims = 2
 
     def forward(self, input: Tensor) -> Pooled:
-        return ops.stochastic_pool2d(input, *self._window(), self.training, generator=self.generator)
+        return ops.stochastic_pool2d(input, *self.geometry(), self.training, generator=self.generator)
 
 
 class StochasticPool3d(_RandomWindow):
@@ -95,7 +79,7 @@ class StochasticPool3d(_RandomWindow):
     dims = 3
 
     def forward(self, input: Tensor) -> Pooled:
-        return ops.stochastic_pool3d(input, *self._window(), self.training, generator=self.generator)
+        return ops.stochastic_pool3d(input, *self.geometry(), self.training, generator=self.generator)
 
 
 class _MaxPoolDropout(_RandomWindow):
@@ -127,7 +111,7 @@ class MaxPoolDropout1d(_MaxPoolDropout):
     dims = 1
 
     def forward(self, input: Tensor) -> Pooled:
-        return ops.max_pool_dropout1d(input, *self._window(), self.p, self.training, generator=self.generator)
+        return ops.max_pool_dropout1d(input, *self.geometry(), self.p, self.training, generator=self.generator)
 
 
 class MaxPoolDropout2d(_MaxPoolDropout):
@@ -140,7 +124,7 @@ class MaxPoolDropout2d(_MaxPoolDropout):
     dims = 2
 
     def forward(self, input: Tensor) -> Pooled:
-        return ops.max_pool_dropout2d(input, *self._window(), self.p, self.training, generator=self.generator)
+        return ops.max_pool_dropout2d(input, *self.geometry(), self.p, self.training, generator=self.generator)
 
 
 class MaxPoolDropout3d(_MaxPoolDropout):
@@ -153,7 +137,7 @@ class MaxPoolDropout3d(_MaxPoolDropout):
     dims = 3
 
     def forward(self, input: Tensor) -> Pooled:
-        return ops.max_pool_dropout3d(input, *self._window(), self.p, self.training, generator=self.generator)
+        return ops.max_pool_dropout3d(input, *self.geometry(), self.p, self.training, generator=self.generator)
 
 
 class _S3Pool(nn.Module):
