@@ -1,6 +1,17 @@
 """Floor 2: layers, thin, documented by pointing at their operators. What ``torch.nn`` has is used as it is."""
 
 from switchgrad.nn.as_convolution import conv_to_linear, linear_to_conv
+from switchgrad.nn.attention import (
+    GeneralPool1d,
+    GeneralPool2d,
+    GeneralPool3d,
+    LIPPool1d,
+    LIPPool2d,
+    LIPPool3d,
+    SoftPool1d,
+    SoftPool2d,
+    SoftPool3d,
+)
 from switchgrad.nn.contrast import LocalContrastNorm
 from switchgrad.nn.drop_connect import DropConnect
 from switchgrad.nn.fully_convolutional import to_fully_convolutional
@@ -9,24 +20,12 @@ from switchgrad.nn.locally_connected import LocallyConnected1d, LocallyConnected
 from switchgrad.nn.mapped_conv import MappedConv2d
 from switchgrad.nn.maxout import ChannelMaxout, Maxout
 from switchgrad.nn.mixed import (
-    AutoPool,
-    ClusterPool,
-    ExpectationPool,
     GatedPool1d,
     GatedPool2d,
     GatedPool3d,
-    GeneralPool1d,
-    GeneralPool2d,
-    GeneralPool3d,
-    LIPPool1d,
-    LIPPool2d,
-    LIPPool3d,
     MixedPool1d,
     MixedPool2d,
     MixedPool3d,
-    SoftPool1d,
-    SoftPool2d,
-    SoftPool3d,
     TreePool1d,
     TreePool2d,
     TreePool3d,
@@ -35,6 +34,7 @@ from switchgrad.nn.pooling import MaxPool1d, MaxPool2d, MaxPool3d, MaxUnpool1d, 
 from switchgrad.nn.recurrent import IndRNN, Jordan
 from switchgrad.nn.recurrent_cells import IndRNNCell, JordanCell
 from switchgrad.nn.residual import ConvPoolAdd, Residual
+from switchgrad.nn.sequences import AutoPool, ClusterPool, ExpectationPool
 from switchgrad.nn.stochastic import (
     FractionalMaxPool2d,
     FractionalMaxPool3d,
