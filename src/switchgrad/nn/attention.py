@@ -26,6 +26,7 @@ __all__ = [
 class SoftPool1d(Windowed):
     """`switchgrad.ops.soft_pool1d` as a layer.
 
+    >>> import torch
     >>> SoftPool1d(2)(torch.rand(2, 6)).shape
     torch.Size([2, 3])
     """
@@ -39,6 +40,7 @@ class SoftPool1d(Windowed):
 class SoftPool2d(Windowed):
     """`switchgrad.ops.soft_pool2d` as a layer.
 
+    >>> import torch
     >>> SoftPool2d(2)(torch.rand(2, 6, 6)).shape
     torch.Size([2, 3, 3])
     """
@@ -52,6 +54,7 @@ class SoftPool2d(Windowed):
 class SoftPool3d(Windowed):
     """`switchgrad.ops.soft_pool3d` as a layer.
 
+    >>> import torch
     >>> SoftPool3d(2)(torch.rand(2, 6, 6, 6)).shape
     torch.Size([2, 3, 3, 3])
     """
@@ -83,6 +86,7 @@ class LIPPool1d(_LIPPool):
     It takes the input and returns a tensor that broadcasts to it. The paper's simplest is a convolution, instance
     normalisation, and a sigmoid times 12.
 
+    >>> import torch
     >>> LIPPool1d(2, logits=nn.Conv1d(2, 1, 3, padding=1))(torch.rand(1, 2, 6)).shape
     torch.Size([1, 2, 3])
     """
@@ -99,6 +103,7 @@ class LIPPool2d(_LIPPool):
     It takes the input and returns a tensor that broadcasts to it. The paper's simplest is a convolution, instance
     normalisation, and a sigmoid times 12.
 
+    >>> import torch
     >>> LIPPool2d(2, logits=nn.Conv2d(2, 1, 3, padding=1))(torch.rand(1, 2, 6, 6)).shape
     torch.Size([1, 2, 3, 3])
     """
@@ -115,6 +120,7 @@ class LIPPool3d(_LIPPool):
     It takes the input and returns a tensor that broadcasts to it. The paper's simplest is a convolution, instance
     normalisation, and a sigmoid times 12.
 
+    >>> import torch
     >>> LIPPool3d(2, logits=nn.Conv3d(2, 1, 3, padding=1))(torch.rand(1, 2, 6, 6, 6)).shape
     torch.Size([1, 2, 3, 3, 3])
     """
@@ -144,6 +150,7 @@ class _GeneralPool(Windowed):
 class GeneralPool1d(_GeneralPool):
     """`switchgrad.ops.general_pool1d` as a layer; where ``function`` is a module its parameters are learned.
 
+    >>> import torch
     >>> GeneralPool1d(nn.Sequential(nn.Linear(2, 1), nn.Flatten(-2)), 2)(torch.rand(2, 6)).shape
     torch.Size([2, 3])
     """
@@ -157,6 +164,7 @@ class GeneralPool1d(_GeneralPool):
 class GeneralPool2d(_GeneralPool):
     """`switchgrad.ops.general_pool2d` as a layer; where ``function`` is a module its parameters are learned.
 
+    >>> import torch
     >>> GeneralPool2d(nn.Sequential(nn.Linear(4, 1), nn.Flatten(-2)), 2)(torch.rand(2, 6, 6)).shape
     torch.Size([2, 3, 3])
     """
@@ -170,6 +178,7 @@ class GeneralPool2d(_GeneralPool):
 class GeneralPool3d(_GeneralPool):
     """`switchgrad.ops.general_pool3d` as a layer; where ``function`` is a module its parameters are learned.
 
+    >>> import torch
     >>> GeneralPool3d(nn.Sequential(nn.Linear(8, 1), nn.Flatten(-2)), 2)(torch.rand(2, 6, 6, 6)).shape
     torch.Size([2, 3, 3, 3])
     """
