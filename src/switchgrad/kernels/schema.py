@@ -8,6 +8,8 @@ import torch
 
 _WINDOW = "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode"
 
+_CONV = "int[] conv_stride, int[] conv_padding"
+
 SCHEMAS = {
     "max_pool": f"(Tensor input, {_WINDOW}) -> (Tensor values, Tensor codes)",
     "max_pool_values": f"(Tensor input, {_WINDOW}) -> Tensor",
@@ -16,6 +18,11 @@ SCHEMAS = {
     "max_pool_route": f"(Tensor pooled, Tensor codes, SymInt[] input_size, {_WINDOW}) -> Tensor",
     "max_pool_gather": f"(Tensor input, Tensor codes, {_WINDOW}) -> Tensor",
     "max_pool_indices": f"(Tensor codes, SymInt[] input_size, {_WINDOW}) -> Tensor",
+    "conv_max_pool": f"(Tensor input, Tensor weight, Tensor? bias, {_CONV}, {_WINDOW}, bool relu) "
+    "-> (Tensor values, Tensor codes)",
+    "conv_max_pool_backward": f"(Tensor grad, Tensor codes, Tensor input, Tensor weight, {_CONV}, {_WINDOW}, "
+    "bool input_wanted, bool weight_wanted, bool bias_wanted) "
+    "-> (Tensor input_grad, Tensor weight_grad, Tensor bias_grad)",
     "max_unpool": "(Tensor values, Tensor indices, SymInt[] output_size) -> Tensor",
 }
 

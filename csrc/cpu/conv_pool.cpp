@@ -1,0 +1,156 @@
+// Fused convolution and max pooling on the CPU: checks, allocation, threads, registration.
+#include <optional>
+#include <tuple>
+
+#include "conv_pool/job.h"
+#include "cpu/windows.h"
+#include "cpu/tensors.h"
+
+namespace switchgrad {
+namespace {
+
+const ConvPoolTable& table() { return kernels<ConvPoolTable>(SWITCHGRAD_OF_EACH_ISA(conv_pool_table)); }
+
+const ConvPoolKernels& kernels_for(const Tensor& input) {
+  switch (input.scalar_type()) {
+    case ScalarType::Float: return table().of_float;
+    case ScalarType::Double: return table().of_double;
+    default: break;
+  }
+  fail(std::string("the input has dtype ") + torch::headeronly::toString(input.scalar_type()) +
+       "; fused convolution and pooling takes float32 or float64");
+}
+
+void check_same_dtype(const Tensor& input, const Tensor& other, const char* what) {
+  if (other.scalar_type() != input.scalar_type())
+    fail(std::string("the ") + what + " has dtype " + torch::headeronly::toString(other.scalar_type()) +
+         " and the input " + torch::headeronly::toString(input.scalar_type()) + "; give both the same dtype");
+}
+
+// Fills what forward and backward share; `input` must have a batch.
+void describe(ConvPoolJob& job, const Tensor& input, const Tensor& weight, const Sizes& conv_stride,
+              const Sizes& conv_padding, const Geometry& geometry, bool relu) {
+  if (input.dim() != 4 || weight.dim() != 4 || geometry.dims() != 2)
+    fail("fused convolution and pooling takes an input of 4 axes and a weight of 4; these have shapes " +
+         written(input) + " and " + written(weight));
+  if (conv_stride.size() != 2 || conv_padding.size() != 4)
+    fail("the convolution's stride needs one number and its padding two for each spatial axis");
+  if (input.size(1) != weight.size(1) || input.size(1) == 0)
+    fail("the weight of shape " + written(weight) + " takes " + std::to_string(weight.size(1)) +
+         " channels and the input of shape " + written(input) + " has " + std::to_string(input.size(1)) +
+         "; they must be equal, and at least 1");
+  check_same_dtype(input, weight, "weight");
+  job.batch = input.size(0);
+  job.channels = input.size(1);
+  job.filters = weight.size(0);
+  job.relu = relu;
+  for (int64_t i = 0; i < 2; ++i) {
+    job.conv[i] = {
+        input.size(2 + i), weight.size(2 + i), conv_stride[i], conv_padding[2 * i], conv_padding[2 * i + 1], 1, 1};
+    settle(job.conv[i], i, false);
+  }
+  const Window window = geometry.over({job.conv[0].places, job.conv[1].places});
+  if (code_width(window.cells()) != Code8)
+    fail("the pooling window has " + std::to_string(window.cells()) + " cells; the fused kernel takes up to 254");
+  for (int i = 0; i < 2; ++i) job.pool[i] = window.axis[1 + i];
+  const int64_t widest = job.filters * job.conv[0].kernel * (job.run() + 64);
+  const int64_t row = (job.conv[1].size + job.conv[1].pad_begin + job.conv[1].pad_end) * job.channels;
+  constexpr int64_t limit = int64_t{1} << 29;  // addresses within a band and within the filters are 32 bits wide
+  if (widest > limit || row > limit / (4 * job.conv[0].kernel + job.pool[0].span() * job.conv[0].stride))
+    fail("the weight of shape " + written(weight) + " or a row of the input of shape " + written(input) +
+         " is too large for the fused kernel; call conv2d and max_pool2d");
+  for (int i = 0; i < 4; ++i) job.input_stride[i] = input.stride(i);
+  job.input = input.const_data_ptr();
+}
+
+FilterBank bank_of(const Tensor& weight) {
+  FilterBank bank{weight.const_data_ptr(), {}};
+  for (int i = 0; i < 4; ++i) bank.stride[i] = weight.stride(i);
+  return bank;
+}
+
+Tensor scratch(int64_t numbers, const Tensor& like) { return compact({numbers}, false, like.scalar_type()); }
+
+Sizes pooled_sizes(const ConvPoolJob& job) { return {job.batch, job.filters, job.pool[0].places, job.pool[1].places}; }
+
+// Multiplications of one pooled cell's window that a thread is worth waking for, as in_parallel counts.
+int64_t work_of_cell(const ConvPoolJob& job) { return job.taps() * job.channels / 4 + 1; }
+
+std::tuple<Tensor, Tensor> conv_max_pool(Tensor input, Tensor weight, std::optional<Tensor> bias, Sizes conv_stride,
+                                         Sizes conv_padding, Sizes kernel_size, Sizes stride, Sizes padding,
+                                         Sizes dilation, bool ceil_mode, bool relu) {
+  ConvPoolForwardJob job;
+  const Geometry geometry{kernel_size, stride, padding, dilation, ceil_mode};
+  describe(job, input, weight, conv_stride, conv_padding, geometry, relu);
+  const ConvPoolKernels& kernels = kernels_for(input);
+  Tensor given_bias;
+  if (bias) {
+    check_same_dtype(input, *bias, "bias");
+    if (bias->dim() != 1 || bias->size(0) != job.filters)
+      fail("the bias has shape " + written(*bias) + "; give one number for each of the " + std::to_string(job.filters) +
+           " filters");
+    given_bias = made_compact(*bias, false);
+  }
+  const Tensor packed = scratch(kernels.packed_size(job), input);
+  kernels.pack(job, bank_of(weight), bias ? given_bias.const_data_ptr() : nullptr, packed.mutable_data_ptr());
+  job.weight = packed.const_data_ptr();
+  Tensor values = compact(pooled_sizes(job), true, input.scalar_type());
+  Tensor codes = compact(pooled_sizes(job), true, ScalarType::Byte);
+  job.values = values.mutable_data_ptr();
+  job.codes = static_cast<uint8_t*>(codes.mutable_data_ptr());
+  in_parallel(job.batch * job.pool[0].places, job.pool[1].places * job.filters * work_of_cell(job),
+              [&](int64_t begin, int64_t end) { kernels.forward(job, begin, end); });
+  if (!is_channels_last(input, 2)) values = made_compact(values, false);
+  return {values, codes};
+}
+
+std::tuple<Tensor, Tensor, Tensor> conv_max_pool_backward(Tensor grad, Tensor codes, Tensor input, Tensor weight,
+                                                          Sizes conv_stride, Sizes conv_padding, Sizes kernel_size,
+                                                          Sizes stride, Sizes padding, Sizes dilation, bool ceil_mode,
+                                                          bool input_wanted, bool weight_wanted, bool bias_wanted) {
+  ConvPoolBackwardJob job;
+  const Geometry geometry{kernel_size, stride, padding, dilation, ceil_mode};
+  describe(job, input, weight, conv_stride, conv_padding, geometry, true);
+  const ConvPoolKernels& kernels = kernels_for(input);
+  check_same_dtype(input, grad, "gradient");
+  if (sizes_of(grad) != pooled_sizes(job) || sizes_of(codes) != pooled_sizes(job) ||
+      codes.scalar_type() != ScalarType::Byte)
+    fail("the gradient has shape " + written(grad) + " and the codes " + written(codes) +
+         ", which this convolution and window do not give; use what the forward returned");
+  const Tensor numbers = made_compact(grad, true), winners = made_compact(codes, true);
+  job.grad = numbers.const_data_ptr();
+  job.codes = static_cast<const uint8_t*>(winners.const_data_ptr());
+  const Sizes none{0};
+  Tensor input_grad =
+      compact(input_wanted ? sizes_of(input) : none, input_wanted && is_channels_last(input, 2), input.scalar_type());
+  Tensor weight_grad = compact(weight_wanted || bias_wanted ? sizes_of(weight) : none,
+                               (weight_wanted || bias_wanted) && is_channels_last(weight, 2), input.scalar_type());
+  Tensor bias_grad = compact(bias_wanted ? Sizes{job.filters} : none, false, input.scalar_type());
+  const int64_t work_of_filter = job.batch * job.pool[0].places * job.pool[1].places * work_of_cell(job);
+  if (weight_wanted || bias_wanted) {
+    job.weight_grad = weight_grad.mutable_data_ptr();
+    for (int i = 0; i < 4; ++i) job.weight_stride[i] = weight_grad.stride(i);
+    job.bias_grad = bias_wanted ? bias_grad.mutable_data_ptr() : nullptr;
+    in_parallel(job.filters, work_of_filter,
+                [&](int64_t begin, int64_t end) { kernels.weight_gradient(job, begin, end); });
+  }
+  if (input_wanted) {
+    const Tensor packed = scratch(kernels.packed_filters_size(job), input);
+    kernels.pack_filters(job, bank_of(weight), packed.mutable_data_ptr());
+    job.weight = packed.const_data_ptr();
+    job.input_grad = input_grad.mutable_data_ptr();
+    for (int i = 0; i < 4; ++i) job.grad_stride[i] = input_grad.stride(i);
+    const int64_t blocks = kernels.input_blocks(job);
+    in_parallel(blocks, work_of_filter * job.filters / (blocks > 0 ? blocks : 1),
+                [&](int64_t begin, int64_t end) { kernels.input_gradient(job, begin, end); });
+  }
+  return {input_grad, weight_grad, bias_grad};
+}
+
+}  // namespace
+}  // namespace switchgrad
+
+STABLE_TORCH_LIBRARY_IMPL(switchgrad, CPU, m) {
+  m.impl("conv_max_pool", TORCH_BOX(&switchgrad::conv_max_pool));
+  m.impl("conv_max_pool_backward", TORCH_BOX(&switchgrad::conv_max_pool_backward));
+}

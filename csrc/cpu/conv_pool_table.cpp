@@ -1,0 +1,21 @@
+// The fused convolution and pooling kernels for one instruction set: compiled once for each.
+#include "conv_pool/forward.h"
+#include "conv_pool/input_gradient.h"
+#include "conv_pool/weight_gradient.h"
+
+namespace switchgrad::SWITCHGRAD_ISA {
+namespace {
+
+template <class E>
+constexpr ConvPoolKernels kernels_of = {
+    forward_packed_size<E>,       pack_forward<E>, conv_pool_forward<E>,       packed_filters_size<E>, pack_filters<E>,
+    conv_pool_weight_gradient<E>, input_blocks<E>, conv_pool_input_gradient<E>};
+
+}  // namespace
+
+const ConvPoolTable& conv_pool_table() {
+  static constexpr ConvPoolTable table = {kernels_of<float>, kernels_of<double>};
+  return table;
+}
+
+}  // namespace switchgrad::SWITCHGRAD_ISA
