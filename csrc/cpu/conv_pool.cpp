@@ -3,8 +3,8 @@
 #include <tuple>
 
 #include "conv_pool/job.h"
-#include "cpu/windows.h"
 #include "cpu/tensors.h"
+#include "cpu/windows.h"
 
 namespace switchgrad {
 namespace {

@@ -1,5 +1,6 @@
 """Floor 1: operators, each with its meaning, its checks, its dispatch and its backward."""
 
+from switchgrad.ops.conv_pool import conv_max_pool2d, conv_relu_max_pool2d
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 from switchgrad.ops.max_unpool import max_unpool1d, max_unpool2d, max_unpool3d
 from switchgrad.ops.mixed import (
@@ -50,6 +51,8 @@ __all__ = [
     "auto_pool",
     "auto_pooling_loss",
     "cluster_pool",
+    "conv_max_pool2d",
+    "conv_relu_max_pool2d",
     "expectation_pool",
     "fractional_max_pool2d",
     "fractional_max_pool3d",

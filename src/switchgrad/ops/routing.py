@@ -31,7 +31,7 @@ def window_args(window: Window) -> WindowArgs:
 
 def is_watched(tensor: Tensor) -> bool:
     """Whether autograd, forward mode, a functorch transform or the compiler must see what is done with ``tensor``."""
-    return torch.compiler.is_compiling() or (tensor.requires_grad and torch.is_grad_enabled()) or _is_transformed()
+    return torch.compiler.is_compiling() or (tensor.requires_grad and torch.is_grad_enabled()) or is_transformed()
 
 
 def function(plain: Any, transformed: Any) -> Any:
@@ -40,12 +40,13 @@ def function(plain: Any, transformed: Any) -> Any:
     The plain one serves eager execution, where it costs a third of the other, and the compiler, whose tracer refuses
     functions that have a rule for forward mode. The other has the rules that forward mode and functorch ask for.
     """
-    if torch.compiler.is_compiling() or not _is_transformed():
+    if torch.compiler.is_compiling() or not is_transformed():
         return plain
     return transformed
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
+    """Whether forward mode or a functorch transform is active."""
     # PyTorch asks the same two questions in autograd.Function.apply and has no public names for them.
     return (
         torch._C._are_functorch_transforms_active()  # pyright: ignore[reportPrivateUsage]

@@ -1,0 +1,254 @@
+"""Convolution, bias, ReLU and max pooling in one pass, whose backward follows the switches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from switchgrad.errors import GeometryError
+from switchgrad.geometry import IntOrTuple, Padding, Window, window
+from switchgrad.ops.conv_pool import registration as registration
+from switchgrad.ops.conv_pool.autograd import ConvArgs, ConvMaxPool
+from switchgrad.ops.conv_pool.reference import padded
+from switchgrad.ops.max_pool import Pooled, max_pool2d
+from switchgrad.ops.relu_max_pool import relu_max_pool2d
+from switchgrad.ops.routing import is_transformed, window_args
+from switchgrad.ops.switches import Switches
+
+__all__ = ["conv_max_pool2d", "conv_relu_max_pool2d", "why_not_fused"]
+
+
+def conv_relu_max_pool2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: IntOrTuple = 1,
+    padding: Padding = 0,
+    dilation: IntOrTuple = 1,
+    groups: int = 1,
+    pool_size: IntOrTuple = 2,
+    pool_stride: IntOrTuple | None = None,
+    pool_padding: Padding = 0,
+    pool_dilation: IntOrTuple = 1,
+    ceil_mode: bool = False,
+    negative_slope: float = 0.0,
+    return_switches: bool = False,
+) -> Pooled:
+    r"""``max_pool2d(relu(conv2d(input, weight, bias)))`` in one pass, whose backward visits winners alone.
+
+    Shapes: ``input`` (N, C, H, W) or (C, H, W), ``weight`` (K, C / groups, R, S), ``bias`` (K) or None, the result
+    (N, K, P, Q) in the layout of the input. ``stride``, ``padding`` (also asymmetric, ``"same"``, ``"valid"``),
+    ``dilation`` and ``groups`` are those of ``torch.nn.functional.conv2d``; ``pool_size`` to ``ceil_mode`` those of
+    `max_pool2d`; ``negative_slope`` makes the ReLU leaky, as in `relu_max_pool2d`.
+
+    .. math:: y_{n,k} = \max_{\text{window}}\, \mathrm{relu}\Big(b_k + \sum_{c,r,s} w_{k,c,r,s}\, x_{n,c,\,\cdot + r,\,
+        \cdot + s}\Big)
+
+    The fused kernel serves float32 and float64 on the CPU without groups and dilation: a window's convolution outputs
+    meet in registers, and only the winner and one byte are written. Rows and columns that no window looks at are not
+    computed. Everything else is the same function in two steps (`why_not_fused` says which and why).
+
+    Ties, NaN and dead windows as in `relu_max_pool2d`; sums are rounded in another order than PyTorch's, so that
+    where two outputs of a window differ by rounding alone, either may win.
+
+    Backward: with switch :math:`i^*(n, k, p, q)`, :math:`\partial L / \partial w_k = \sum g\, x[\text{patch of } i^*]`
+    and :math:`\partial L / \partial x[\text{patch of } i^*] \mathrel{+}= g\, w_k` over the winners that passed the
+    ReLU: at most a quarter of the dense work for 2 x 2 windows. An input that needs no gradient costs none. A
+    gradient of exactly 0 is skipped. Deterministic, whatever the number of threads. Kept: the input, the weight, and
+    one byte a pooled cell. Twice differentiable; under ``torch.func`` transforms and forward mode the two steps run.
+
+    Raises `GeometryError` where shapes and windows do not fit.
+
+    Zeiler and Fergus: Visualizing and understanding convolutional networks (2014), for the switches.
+
+    >>> import torch
+    >>> x, w = torch.rand(2, 3, 8, 8), torch.rand(4, 3, 3, 3, requires_grad=True)
+    >>> y = conv_relu_max_pool2d(x, w, padding=1)
+    >>> y.shape, torch.allclose(y, torch.nn.functional.max_pool2d(torch.relu(torch.conv2d(x, w, padding=1)), 2))
+    (torch.Size([2, 4, 4, 4]), True)
+    >>> y.sum().backward()
+    >>> w.grad.shape
+    torch.Size([4, 3, 3, 3])
+    """
+    if not 0 <= negative_slope < math.inf:
+        raise GeometryError(
+            f"negative_slope is {negative_slope}; the maximum commutes with finite slopes of 0 or more, so give one "
+            "or call conv2d, the activation and max_pool2d"
+        )
+    block = _Block(input, weight, bias, stride, padding, dilation, groups, True)
+    pooling = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
+    if negative_slope == 0:
+        return block.run(pooling, return_switches)
+    block.relu = False
+    out = block.run(pooling, return_switches)
+    if return_switches:
+        return F.leaky_relu(out[0], negative_slope), out[1]
+    return F.leaky_relu(out, negative_slope)
+
+
+def conv_max_pool2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: IntOrTuple = 1,
+    padding: Padding = 0,
+    dilation: IntOrTuple = 1,
+    groups: int = 1,
+    pool_size: IntOrTuple = 2,
+    pool_stride: IntOrTuple | None = None,
+    pool_padding: Padding = 0,
+    pool_dilation: IntOrTuple = 1,
+    ceil_mode: bool = False,
+    return_switches: bool = False,
+) -> Pooled:
+    """``max_pool2d(conv2d(input, weight, bias))`` in one pass: `conv_relu_max_pool2d` without the ReLU.
+
+    Shapes, arguments, backward and errors as there; ties and NaN as in `max_pool2d`.
+
+    >>> import torch
+    >>> conv_max_pool2d(torch.ones(1, 1, 4, 4), -torch.ones(1, 1, 3, 3), pool_size=2)
+    tensor([[[[-9.]]]])
+    """
+    block = _Block(input, weight, bias, stride, padding, dilation, groups, False)
+    return block.run((pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode), return_switches)
+
+
+def why_not_fused(
+    input: Tensor, weight: Tensor, *, dilation: IntOrTuple = 1, groups: int = 1, pool_cells: int = 4
+) -> str | None:
+    """Why a call with these tensors takes two steps instead of the fused kernel; None where it is fused.
+
+    >>> import torch
+    >>> x = torch.rand(1, 4, 8, 8)
+    >>> why_not_fused(x, torch.rand(4, 2, 3, 3), groups=2)
+    'the convolution has 2 groups'
+    >>> why_not_fused(x, torch.rand(4, 4, 3, 3)) is None
+    True
+    """
+    if groups != 1:
+        return f"the convolution has {groups} groups"
+    if any(d != 1 for d in ((dilation,) if isinstance(dilation, int) else dilation)):
+        return f"the convolution has dilation {dilation}"
+    if input.dtype not in (torch.float32, torch.float64) or weight.dtype != input.dtype:
+        return f"the kernel takes float32 or float64, and these are {input.dtype} and {weight.dtype}"
+    if input.device.type != "cpu" or weight.device.type != "cpu":
+        return f"the kernel is for the CPU, and this is {input.device}"
+    if pool_cells > 254:
+        return f"the pooling window has {pool_cells} cells, and a byte names up to 254"
+    if torch.is_autocast_enabled("cpu"):
+        return "autocast is on"
+    if is_transformed():
+        return "a torch.func transform or forward mode is active"
+    if max(weight.numel(), input.numel() // max(input.shape[0], 1)) > _LARGEST:
+        return "the weight or an image is beyond the kernel's 32-bit addresses"
+    return None
+
+
+_LARGEST = 1 << 26
+
+
+class _Block:
+    """One call: the tensors and the convolution's arguments, checked."""
+
+    def __init__(
+        self,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: IntOrTuple,
+        padding: Padding,
+        dilation: IntOrTuple,
+        groups: int,
+        relu: bool,
+    ) -> None:
+        if input.dim() not in (3, 4) or weight.dim() != 4:
+            raise GeometryError(
+                f"the input has shape {tuple(input.shape)} and the weight {tuple(weight.shape)}; give an input of 4 "
+                "axes (3 without a batch) and a weight of 4"
+            )
+        channels = input.shape[-3]
+        if groups < 1 or channels == 0 or weight.shape[1] * groups != channels or weight.shape[0] % groups:
+            raise GeometryError(
+                f"the input has {channels} channels, the weight is of shape {tuple(weight.shape)} and groups is "
+                f"{groups}; the weight's second axis times groups must be the channels, and groups must divide the "
+                f"{weight.shape[0]} filters"
+            )
+        if bias is not None and tuple(bias.shape) != (weight.shape[0],):
+            raise GeometryError(
+                f"the bias has shape {tuple(bias.shape)}; give one number for each of the {weight.shape[0]} filters"
+            )
+        input, padding = _within_span(input, weight, padding, dilation)
+        size = input.shape[-2:]
+        conv = window(2, tuple(weight.shape[2:]), stride, padding, dilation, False, size)
+        self.size = conv.output_size(size)
+        self.conv: ConvArgs = (list(conv.stride), conv.flat_padding)
+        self.dilation, self.groups = conv.dilation, groups
+        self.input, self.weight, self.bias, self.relu = input, weight, bias, relu
+
+    def run(
+        self, pooling: tuple[IntOrTuple, IntOrTuple | None, Padding, IntOrTuple, bool], return_switches: bool
+    ) -> Pooled:
+        win = window(2, *pooling, self.size)
+        win.output_size(self.size)
+        if why_not_fused(self.input, self.weight, dilation=self.dilation, groups=self.groups, pool_cells=win.cells):
+            return self._in_steps(pooling, return_switches)
+        values, codes = self._fused(win)
+        if not return_switches:
+            return values
+        return values, Switches(codes.contiguous(memory_format=_format_of(values)), win, tuple(self.size))
+
+    def _in_steps(
+        self, pooling: tuple[IntOrTuple, IntOrTuple | None, Padding, IntOrTuple, bool], return_switches: bool
+    ) -> Pooled:
+        stride, padding = self.conv
+        z = F.conv2d(padded(self.input, padding), self.weight, self.bias, tuple(stride), 0, self.dilation, self.groups)
+        pool = relu_max_pool2d if self.relu else max_pool2d
+        return pool(z, *pooling, return_switches=return_switches)
+
+    def _fused(self, win: Window) -> tuple[Tensor, Tensor]:
+        tensors = (self.input, self.weight, self.bias)
+        batched = self.input.dim() == 4
+        input = self.input if batched else self.input.unsqueeze(0)
+        if torch.compiler.is_compiling() or (
+            torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+        ):
+            values, codes = ConvMaxPool.apply(input, self.weight, self.bias, self.conv, win, self.relu)
+        else:
+            values, codes = torch.ops.switchgrad.conv_max_pool(
+                input, self.weight, self.bias, *self.conv, *window_args(win), self.relu
+            )
+        return (values, codes) if batched else (values.squeeze(0), codes.squeeze(0))
+
+
+def _within_span(input: Tensor, weight: Tensor, padding: Padding, dilation: IntOrTuple) -> tuple[Tensor, Padding]:
+    """Padding beyond the span of the kernel, which windows refuse and convolutions allow, done beforehand."""
+    pads, steps = _two_integers(padding), _two_integers(dilation)
+    if pads is None or steps is None:
+        return input, padding
+    most = [d * (r - 1) for d, r in zip(steps, weight.shape[2:], strict=True)]
+    beyond = [max(p - m, 0) for p, m in zip(pads, most, strict=True)]
+    if not any(beyond):
+        return input, padding
+    rows, columns = beyond
+    return padded(input, (rows, rows, columns, columns)), [p - b for p, b in zip(pads, beyond, strict=True)]
+
+
+def _two_integers(value: object) -> list[int] | None:
+    if isinstance(value, int):
+        return [value, value]
+    if isinstance(value, (tuple, list)):
+        found = [v for v in cast("Sequence[object]", value) if isinstance(v, int)]
+        return found if len(found) == len(cast("Sequence[object]", value)) == 2 else None
+    return None
+
+
+def _format_of(tensor: Tensor) -> torch.memory_format:
+    last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last and not tensor.is_contiguous() else torch.contiguous_format

@@ -1,0 +1,45 @@
+"""Registers fused convolution and max pooling for devices without a kernel, and its shapes for tracing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from switchgrad.kernels.schema import LIBRARY
+from switchgrad.ops.conv_pool import reference
+from switchgrad.ops.layout import code_dtype, empty_in_layout_of
+from switchgrad.ops.max_pool.reference import window_of
+
+
+def _conv_max_pool(
+    input: Tensor, weight: Tensor, _: Tensor | None, conv_stride: Sequence[int], conv_padding: Sequence[int], *rest: Any
+) -> tuple[Tensor, Tensor]:
+    window = window_of(rest[:-1])
+    rows, columns = (
+        (input.shape[2 + i] + conv_padding[2 * i] + conv_padding[2 * i + 1] - weight.shape[2 + i]) // conv_stride[i] + 1
+        for i in range(2)
+    )
+    shape = (input.shape[0], weight.shape[0], *window.output_size((rows, columns)))
+    # The codes stay in the layout that the kernel writes: only its own backward reads them.
+    codes = torch.empty(shape, dtype=code_dtype(window.cells), device=input.device, memory_format=torch.channels_last)
+    return empty_in_layout_of(input, shape, input.dtype), codes
+
+
+def _conv_max_pool_backward(
+    _: Tensor, __: Tensor, input: Tensor, weight: Tensor, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    input_wanted, weight_wanted, bias_wanted = rest[-3:]
+    none = input.new_empty(0)
+    return (
+        empty_in_layout_of(input, tuple(input.shape), input.dtype) if input_wanted else none,
+        empty_in_layout_of(weight, tuple(weight.shape), weight.dtype) if weight_wanted or bias_wanted else none,
+        weight.new_empty(weight.shape[0]) if bias_wanted else none,
+    )
+
+
+for _name, _fake in (("conv_max_pool", _conv_max_pool), ("conv_max_pool_backward", _conv_max_pool_backward)):
+    LIBRARY.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")
+    torch.library.register_fake(f"switchgrad::{_name}", _fake, lib=LIBRARY)
