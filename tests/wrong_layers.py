@@ -154,7 +154,7 @@ class FiltersOfAChannelChanged(ref.DepthwiseConvolution):
 class PlacesShare(ref.LocallyConnected):
     def backward(self, delta, kept):
         dx, dw, db = super().backward(delta, kept)
-        return dx, dw.sum(3, keepdim=True).expand_as(dw), db
+        return dx, dw.sum(0, keepdim=True).expand_as(dw), db
 
 
 @wrong("Linear")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from declarations.reference_layers import LAYERS
 from switchgrad import reference as ref
 from switchgrad.reference.normalisation.batch_norm import across, batch_statistics, per_channel
 from wrong_layers import WRONG as WRONG
@@ -91,8 +92,8 @@ class DroppedMapsLearn(ref.SpatialDropout):
 @wrong("DropConnect", 0.3)
 class DroppedConnectionsLearn(ref.DropConnect):
     def backward(self, delta, kept):
-        da, _, db, none = super().backward(delta, kept)
-        return da, delta.T @ kept[0] / (1 - self.p), db, none
+        da, _, *rest = super().backward(delta, kept)
+        return da, delta.T @ kept[0] / (1 - self.p), *rest
 
 
 @wrong("MaxPool 2d overlapping", 3, 2)
@@ -102,6 +103,20 @@ class OneWindowOnly(ref.MaxPool):
         dx = torch.zeros(*delta.shape[:2], *size, dtype=delta.dtype)
         flat = torch.ops.switchgrad.max_pool_indices(switches, list(size), *win).flatten(2)
         return (dx.flatten(2).scatter(2, flat, delta.flatten(2)).reshape(dx.shape),)
+
+
+@wrong("SwitchPool relu max", LAYERS["SwitchPool relu max"].layer.pool)
+class DeadWindowsSend(ref.SwitchPool):
+    def backward(self, delta, kept):
+        return super().backward(delta, (kept[0].clamp(min=0), kept[1]))
+
+
+@wrong("SwitchPool max", LAYERS["SwitchPool max"].layer.pool)
+class LastWindowOnly(ref.SwitchPool):
+    def backward(self, delta, kept):
+        winners, size = kept
+        dx = torch.zeros(*delta.shape[:2], *size, dtype=delta.dtype)
+        return (dx.flatten(2).scatter(2, winners, delta.flatten(2)).reshape(dx.shape),)
 
 
 @wrong("AveragePool 2d", 2)

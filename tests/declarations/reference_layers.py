@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.written_out import Written
+from harness.written_out import Written, seeded
+from switchgrad import ops
 from switchgrad import reference as ref
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -73,13 +74,33 @@ POOLINGS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
 }
 
 
+def fractional(x: Tensor, pool: Any = ops.fractional_max_pool2d, **settings: Any) -> Any:
+    corner = torch.full((len(x), x.shape[1], 2), 0.6, dtype=x.dtype)
+    return pool(x, 2, output_size=(4, 3), _random_samples=corner, **settings)
+
+
+def drawn(x: Tensor, pool: Any, **settings: Any) -> Any:
+    """A pooling with chance in it, which draws the same each time."""
+    return pool(x, 2, generator=seeded("drawn"), **settings)
+
+
+# Name: our operator, which can tell its switches; and PyTorch's, where it has one, else ours on the tape.
+SWITCHED: dict[str, tuple[Any, Any]] = {
+    "max": (partial(ops.max_pool2d, kernel_size=3, stride=2), partial(F.max_pool2d, kernel_size=3, stride=2)),
+    "relu max": (partial(ops.relu_max_pool2d, kernel_size=2), lambda x: F.max_pool2d(F.relu(x), 2)),
+    "fractional": (fractional, partial(fractional, pool=F.fractional_max_pool2d)),
+    "stochastic": (partial(drawn, pool=ops.stochastic_pool2d), None),
+    "max-pooling dropout": (partial(drawn, pool=ops.max_pool_dropout2d), None),
+}
+
+
 def locally_connected(x: Tensor, w: Tensor, b: Tensor, **settings: Any) -> Tensor:
     """A filter for each place of ``F.unfold``'s columns; a signal is a picture of one row."""
     if x.dim() == 3:
-        w, b = w.unsqueeze(2).unsqueeze(4), b.unsqueeze(1)
+        w, b = w.unsqueeze(0).unsqueeze(4), b.unsqueeze(1)
         return locally_connected(x.unsqueeze(2), w, b, **{k: (1, v) for k, v in settings.items()}).squeeze(2)
-    columns = F.unfold(x, tuple(w.shape[2:4]), **settings)
-    return torch.einsum("kqp,nqp->nkp", w.reshape(len(w), *columns.shape[1:]), columns).unflatten(2, b.shape[1:]) + b
+    columns = F.unfold(x, tuple(w.shape[4:]), **settings)
+    return torch.einsum("pkq,nqp->nkp", w.flatten(0, 1).flatten(2), columns).unflatten(2, b.shape[1:]) + b
 
 
 def local_contrast(x: Tensor, kernel_size: int, epsilon: float = 1e-4) -> Tensor:
@@ -176,6 +197,12 @@ def every_layer() -> list[Written]:
     ]
     found += [
         Written(
+            f"SwitchPool {name}", ref.SwitchPool(partial(pool, return_switches=True)), peer or pool, ((2, 3, 7, 6),)
+        )
+        for name, (pool, peer) in SWITCHED.items()
+    ]
+    found += [
+        Written(
             "PointwiseConvolution",
             ref.PointwiseConvolution(),
             lambda x, w, b: F.conv2d(x, w[..., None, None], b),
@@ -191,13 +218,13 @@ def every_layer() -> list[Written]:
             "LocallyConnected 2d",
             ref.LocallyConnected(stride=(2, 1), padding=1, dilation=(1, 2)),
             partial(locally_connected, stride=(2, 1), padding=1, dilation=(1, 2)),
-            ((2, 2, 5, 6), (3, 2, 3, 2, 3, 6), (3, 3, 6)),
+            ((2, 2, 5, 6), (3, 6, 3, 2, 3, 2), (3, 3, 6)),
         ),
         Written(
             "LocallyConnected 1d",
             ref.LocallyConnected(stride=2),
-            partial(lambda x, w, b: torch.einsum("kcrp,ncpr->nkp", w, x.unfold(2, 3, 2)) + b),
-            ((2, 2, 7), (3, 2, 3, 3), (3, 3)),
+            partial(locally_connected, stride=2),
+            ((2, 2, 7), (3, 4, 2, 3), (4, 3)),
         ),
         Written("Linear", ref.Linear(), F.linear, ((4, 3), (5, 3), (5,))),
         *activations("Sigmoid", ref.Sigmoid(), torch.sigmoid),
@@ -261,9 +288,9 @@ def every_layer() -> list[Written]:
         Written(
             "DropConnect",
             ref.DropConnect(0.3),
-            lambda a, W, b, mask: torch.stack([F.linear(row, W * m / 0.7, b) for row, m in zip(a, mask, strict=True)]),
-            arguments=lambda g: (normal(g, 4, 3), normal(g, 5, 3), normal(g, 5), bits(g, 4, 5, 3)),
-            batched=(0, 3),
+            lambda a, W, b, M, m: torch.stack([*map(F.linear, a, W * M / 0.7, b * m / 0.7)]),
+            arguments=lambda g: (*(normal(g, *s) for s in ((4, 3), (5, 3), (5,))), bits(g, 4, 5, 3), bits(g, 4, 5)),
+            batched=(0, 3, 4),
         ),
         Written("Flatten", ref.Flatten(), partial(torch.flatten, start_dim=1), ((2, 3, 2, 4),)),
         Written("Add", ref.Add(), torch.add, ((2, 3, 4), (2, 3, 4)), batched=(0, 1)),

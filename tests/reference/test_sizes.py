@@ -42,8 +42,8 @@ WRONG = {
         "3 filters for 2 channels; a depthwise convolution has as many for each channel",
     ),
     "locally connected": (
-        conv((1, 1, 5), (2, 1, 3, 4), (2, 3), ref.LocallyConnected),
-        r"a locally connected layer's w has shape \(2, 1, 3, 4\); wanted \(2, 1, 3, 3\)",
+        conv((1, 1, 5), (4, 2, 1, 3), (2, 3), ref.LocallyConnected),
+        r"a locally connected layer's w has shape \(4, 2, 1, 3\); wanted \(3, 2, 1, 3\)",
     ),
     "linear": (conv((2, 3), (4, 5), (4,), ref.Linear), r"wanted \(any, 5\)"),
     "maxout": (conv((2, 3), (2, 4, 5), (2, 4), ref.Maxout), r"wanted \(any, 5\)"),
@@ -83,8 +83,8 @@ def test_drawn_masks_are_bernoulli_and_repeat(layer):
 
 def test_drawn_masks_of_connections_differ_by_example():
     layer, W = ref.DropConnect(0.3), torch.zeros(40, 30, dtype=torch.float64)
-    mask = layer.draw(torch.zeros(5, 30), W, torch.Generator().manual_seed(4))
-    assert mask.shape == (5, 40, 30)
+    mask, of_biases = layer.draw(torch.zeros(5, 30), W, torch.Generator().manual_seed(4))
+    assert (mask.shape, of_biases.shape) == ((5, 40, 30), (5, 40))
     assert abs(mask.mean().item() - 0.7) < 0.02
     assert not torch.equal(mask[0], mask[1])
 

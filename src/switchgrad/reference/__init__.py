@@ -57,6 +57,7 @@ from switchgrad.reference.normalisation.local_response_norm import LocalResponse
 from switchgrad.reference.normalisation.unit_length import UnitLength
 from switchgrad.reference.pooling.average_pool import AveragePool
 from switchgrad.reference.pooling.max_pool import MaxPool
+from switchgrad.reference.pooling.switch_pool import SwitchPool
 from switchgrad.reference.shape.add import Add
 from switchgrad.reference.shape.concat import Concat
 from switchgrad.reference.shape.flatten import Flatten
@@ -104,6 +105,7 @@ __all__ = [
     "Softmax",
     "SpatialDropout",
     "SquaredError",
+    "SwitchPool",
     "Tanh",
     "TransposedConvolution",
     "Triplet",

@@ -18,11 +18,12 @@ Kept = tuple[Tensor, Tensor, Window, tuple[int, ...]]
 class LocallyConnected:
     r"""A convolution whose filters and biases depend on the place.
 
-    .. math:: y_{n,k,p} = b_{k,p} + \sum_{c,r} w_{k,c,r,p}\, x_{n,c,\; p s + r d - b}
+    .. math:: y_{n,k,p} = b_{k,p} + \sum_{c,r} w_{p,k,c,r}\, x_{n,c,\; p s + r d - b}
 
-    Backward: as for the convolution, but ``dw`` and ``db`` are not summed over places: each has its own.
+    w[p] are the filters of a convolution, used at one place. Backward: as for the convolution, but ``dw`` and ``db``
+    are not summed over places: each has its own.
 
-    >>> x, w = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[[1.0, 10.0]]]])  # one cell a window, two places
+    >>> x, w = torch.tensor([[[3.0, 4.0]]]), torch.tensor([[[[1.0]]], [[[10.0]]]])  # two places, one cell a window
     >>> LocallyConnected().forward(x, w, torch.zeros(1, 2))[0].tolist()
     [[[3.0, 40.0]]]
     """
@@ -32,21 +33,23 @@ class LocallyConnected:
     dilation: IntOrTuple = 1
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Kept]:
-        """``x [N, C, *H], w [K, C, *R, *P], b [K, *P] -> y [N, K, *P]``."""
-        dims = x.dim() - 2
-        size, kernel = tuple(x.shape[2:]), w.shape[2 : 2 + dims]
-        win = window(dims, kernel, self.stride, self.padding, self.dilation, input_size=size)
-        expect("a locally connected layer's w", w.shape, (len(b), x.shape[1], *kernel, *win.output_size(size)))
-        expect("the bias", b.shape, (len(w), *win.output_size(size)))
+        """``x [N, C, *H], w [*P, K, C, *R], b [K, *P] -> y [N, K, *P]``."""
+        dims, size = x.dim() - 2, tuple(x.shape[2:])
+        win = window(dims, w.shape[dims + 2 :], self.stride, self.padding, self.dilation, input_size=size)
+        count = win.output_size(size)
+        expect("a locally connected layer's w", w.shape, (*count, len(b), x.shape[1], *win.kernel_size))
+        expect("the bias", b.shape, (len(b), *count))
         x_col = columns(x, win)  # [N, C, cells, places]
-        w_col = w.reshape(len(w), *x_col.shape[1:])
-        y = torch.einsum("kcrp,ncrp->nkp", w_col, x_col).unflatten(2, b.shape[1:]) + b
+        y = torch.einsum("pkcr,ncrp->nkp", self._by_place(w, win), x_col).unflatten(2, count) + b
         return y, (x_col, w, win, size)
 
     def backward(self, delta: Tensor, kept: Kept) -> tuple[Tensor, Tensor, Tensor]:
-        """``delta [N, K, *P] -> dx [N, C, *H], dw [K, C, *R, *P], db [K, *P]``."""
+        """``delta [N, K, *P] -> dx [N, C, *H], dw [*P, K, C, *R], db [K, *P]``."""
         x_col, w, win, size = kept
-        here = delta.flatten(2)
-        dx_col = torch.einsum("kcrp,nkp->ncrp", w.reshape(len(w), *x_col.shape[1:]), here)
-        dw = torch.einsum("nkp,ncrp->kcrp", here, x_col)
+        dx_col = torch.einsum("pkcr,nkp->ncrp", self._by_place(w, win), delta.flatten(2))
+        dw = torch.einsum("nkp,ncrp->pkcr", delta.flatten(2), x_col)
         return add_columns(dx_col, size, win), dw.reshape(w.shape), delta.sum(0)
+
+    def _by_place(self, w: Tensor, win: Window) -> Tensor:
+        """``[places, K, C, cells]``."""
+        return w.flatten(0, win.dims - 1).flatten(3)

@@ -10,12 +10,12 @@ from torch import Tensor
 from switchgrad.reference.dropout.dropout import expect_probability
 from switchgrad.reference.sizes import expect
 
-Kept = tuple[Tensor, Tensor, Tensor]
+Kept = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class DropConnect:
-    """``z = (M (.) W) a / (1 - p) + b``: a linear layer with a mask M on its weights, another for each example.
+    """``z = ((M (.) W) a + m (.) b) / (1 - p)``: masks on weights and biases, others for each example.
 
     Dividing by ``1 - p`` keeps the mean, so that evaluation is `Linear` (the paper does not divide, and approximates
     the evaluation by a normal distribution instead). Backward: ``da = (M (.) W)^T delta / (1 - p)``; ``dW`` is the
@@ -23,8 +23,8 @@ class DropConnect:
 
     Wan, Zeiler, Zhang, LeCun, Fergus: Regularization of neural networks using DropConnect (2013).
 
-    >>> a, W, mask = torch.tensor([[3.0, 4.0]]), torch.ones(1, 2), torch.tensor([[[1.0, 0.0]]])
-    >>> DropConnect(0.5).forward(a, W, torch.zeros(1), mask)[0].item()
+    >>> a, W, b = torch.tensor([[3.0, 4.0]]), torch.ones(1, 2), torch.ones(1)
+    >>> DropConnect(0.5).forward(a, W, b, torch.tensor([[[1.0, 0.0]]]), torch.tensor([[0.0]]))[0].item()
     6.0
     """
 
@@ -33,20 +33,23 @@ class DropConnect:
     def __post_init__(self) -> None:
         expect_probability(self.p)
 
-    def draw(self, a: Tensor, W: Tensor, generator: torch.Generator) -> Tensor:
-        """A mask for every example: ``a [N, I], W [O, I] -> [N, O, I]``."""
-        return (torch.rand(len(a), *W.shape, generator=generator, dtype=W.dtype) >= self.p).to(W.dtype)
+    def draw(self, a: Tensor, W: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Masks M and m for every example: ``a [N, I], W [O, I] -> [N, O, I], [N, O]``."""
+        whole = torch.rand(len(a), len(W), W.shape[1] + 1, generator=generator, dtype=W.dtype) >= self.p
+        return whole[:, :, 1:].to(W.dtype), whole[:, :, 0].to(W.dtype)
 
-    def forward(self, a: Tensor, W: Tensor, b: Tensor, mask: Tensor) -> tuple[Tensor, Kept]:
-        """``a [N, I], W [O, I], b [O], mask [N, O, I] -> z [N, O]``."""
+    def forward(self, a: Tensor, W: Tensor, b: Tensor, M: Tensor, m: Tensor) -> tuple[Tensor, Kept]:
+        """``a [N, I], W [O, I], b [O], M [N, O, I], m [N, O] -> z [N, O]``."""
         expect("the input", a.shape, (None, W.shape[1]))
         expect("the bias", b.shape, W.shape[:1])
-        expect("the mask", mask.shape, (len(a), *W.shape))
-        left = mask / (1 - self.p)
-        return torch.einsum("noi,oi,ni->no", left, W, a) + b, (a, W, left)
+        expect("the mask of the weights", M.shape, (len(a), *W.shape))
+        expect("the mask of the biases", m.shape, (len(a), *b.shape))
+        left, left_b = M / (1 - self.p), m / (1 - self.p)
+        return torch.einsum("noi,oi,ni->no", left, W, a) + left_b * b, (a, W, left, left_b)
 
-    def backward(self, delta: Tensor, kept: Kept) -> tuple[Tensor, Tensor, Tensor, None]:
-        """``delta [N, O] -> da [N, I], dW [O, I], db [O], None``."""
-        a, W, left = kept
+    def backward(self, delta: Tensor, kept: Kept) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        """``delta [N, O] -> da [N, I], dW [O, I], db [O], None, None``."""
+        a, W, left, left_b = kept
         da = torch.einsum("noi,oi,no->ni", left, W, delta)
-        return da, torch.einsum("noi,no,ni->oi", left, delta, a), delta.sum(0), None
+        dW = torch.einsum("noi,no,ni->oi", left, delta, a)
+        return da, dW, (left_b * delta).sum(0), None, None
