@@ -17,6 +17,7 @@ FLOORS = (
     ("kernels", "geometry", "errors", "version"),
     ("ops",),
     ("nn",),
+    ("fusion",),
     ("models", "data"),
     ("train", "explain", "export", "reference"),
     ("tasks",),

@@ -14,19 +14,24 @@ from switchgrad.ops import Switches
 from switchgrad.version import VERSION
 
 if TYPE_CHECKING:
-    from switchgrad import data, models, reference, train
+    from switchgrad import data, fusion, models, reference, train
+    from switchgrad.fusion import optimize
     from switchgrad.kernels import info
 
 __version__ = VERSION
-__all__ = ["Switches", "__version__", "data", "geometry", "info", "models", "nn", "ops", "reference", "train"]
+__all__ = [
+    "Switches", "__version__", "data", "fusion", "geometry", "info", "models", "nn", "ops", "optimize", "reference",
+    "train",
+]  # fmt: skip
 
 # The upper floors load on first use, so that a user of the layers alone pays for nothing else.
-_LAZY = ("data", "models", "reference", "train")
+_LAZY = ("data", "fusion", "models", "reference", "train")
+_LAZY_FUNCTIONS = {"info": "switchgrad.kernels", "optimize": "switchgrad.fusion"}
 
 
 def __getattr__(name: str) -> object:
     if name in _LAZY:
         return importlib.import_module(f"switchgrad.{name}")
-    if name == "info":
-        return importlib.import_module("switchgrad.kernels").info
+    if name in _LAZY_FUNCTIONS:
+        return getattr(importlib.import_module(_LAZY_FUNCTIONS[name]), name)
     raise AttributeError(f"module 'switchgrad' has no attribute {name!r}")

@@ -30,3 +30,7 @@ class NativeLibraryWarning(UserWarning):
 
 class DataWarning(UserWarning):
     """Data that can be used but deserve a look: files left out, a class that a split lacks, pictures in both splits."""
+
+
+class FusionWarning(UserWarning):
+    """An optimized module runs as it was written: it was changed since, or its program failed."""

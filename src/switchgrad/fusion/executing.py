@@ -1,0 +1,144 @@
+"""The programs of one module, and which of them fits the module's present state, if any."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import fx, nn
+from torch.nn.modules import module as torch_module
+
+from switchgrad.errors import FusionWarning
+from switchgrad.fusion.chains import find
+from switchgrad.fusion.program import write
+from switchgrad.fusion.stages import has_hooks, plain_class
+
+KEY = "_switchgrad_programs"
+_NOT_WATCHED = frozenset((KEY, "training", "_compiled_call_impl", "_is_full_backward_hook"))
+_MOST_PROGRAMS = 16
+
+
+class Reading:
+    """A forward as a graph, what it was read from, and whether that is still the same.
+
+    ``read_through`` are the modules whose code is in the graph, ``training`` the mode that the graph holds for, or
+    None where it is the same in both.
+    """
+
+    def __init__(
+        self, graph: fx.Graph, inputs: Sequence[str], read_through: Sequence[nn.Module], training: bool | None
+    ) -> None:
+        self.graph, self.inputs, self.read_through, self.training = graph, tuple(inputs), tuple(read_through), training
+        self._held = [_contents(module) for module in read_through]  # held, so that no id is given to another object
+        self._ids = [list(map(id, held.values())) for held in self._held]
+
+    def is_current(self) -> bool:
+        """Whether no attribute and no sub-module was replaced in the modules that were read."""
+        for at, module in enumerate(self.read_through):
+            now = _contents(module)
+            ids = list(map(id, now.values()))
+            if ids != self._ids[at]:
+                if not _mean_the_same(self._held[at], now):
+                    return False
+                self._held[at], self._ids[at] = now, ids
+        return True
+
+
+def _contents(module: nn.Module) -> dict[str, object]:
+    own = {name: value for name, value in vars(module).items() if name not in _NOT_WATCHED}
+    return {**own, **module._modules}  # pyright: ignore[reportPrivateUsage]
+
+
+def _mean_the_same(before: dict[str, object], now: dict[str, object]) -> bool:
+    """Equal constants count as the same, and private marks that somebody (torch.compile, say) left do not count."""
+    if any(name not in before and not name.startswith("_") for name in now):
+        return False
+    for name, old in before.items():
+        new = now.get(name)
+        constant = isinstance(old, (int, float, str, tuple)) and type(old) is type(new)
+        if name not in now or not (old is new or (constant and bool(old == new))):
+            return False
+    return True
+
+
+class Compiled:
+    """A program, and what must hold for it: the modes of the modules, and that nobody hooked or changed them."""
+
+    def __init__(self, owner: nn.Module, reading: Reading) -> None:
+        self.blocks, self.rests = find(reading.graph, dict(owner.named_modules()))
+        self.reading, self.inputs = reading, reading.inputs
+        self.program = write(reading.graph, self.blocks)
+        self.run = self.program.run
+        leaves = [s.module for chain in (*self.blocks, *self.rests) for s in chain.stages if s.module is not None]
+        fused = [s.module for block in self.blocks for s in block.stages if s.module is not None]
+        self.unhooked = [module for module in (*fused, *reading.read_through) if module is not owner]
+        self.modes = [(module, module.training) for module in dict.fromkeys(leaves)]
+        if reading.training is not None:
+            self.modes += [(module, module.training) for module in reading.read_through]
+
+        def is_sound() -> bool:
+            return self.is_sound()
+
+        # Asked once, while the model is compiled; the modes are read in the open, so that the compiler guards them.
+        self.is_sound_now: Callable[[], bool] = torch.compiler.assume_constant_result(is_sound)
+
+    def modes_fit(self) -> bool:
+        """Whether every module is in the mode, training or evaluation, that the program was written for."""
+        for module, training in self.modes:  # noqa: SIM110 - the compiler reads a loop, not a generator
+            if module.training != training:
+                return False
+        return True
+
+    def is_sound(self) -> bool:
+        """Whether no module of the program has got a hook, an attribute or a sub-module since it was written."""
+        return not any(map(has_hooks, self.unhooked)) and self.reading.is_current()
+
+
+@dataclass
+class Programs:
+    """The programs of one module; the first that fits its present state runs."""
+
+    readings: Sequence[Reading] = ()
+    compiled: list[Compiled] = field(default_factory=list[Compiled])
+    warned: bool = False
+
+    def choose(self, owner: nn.Module) -> Compiled | None:
+        """The program for the present state of ``owner``, written now where modes or hooks are new; or None."""
+        if torch.compiler.is_compiling():
+            return self._choose_for_compiler()
+        if torch_module._has_any_global_hook():  # pyright: ignore[reportPrivateUsage]
+            return None
+        for compiled in self.compiled:
+            if compiled.modes_fit() and compiled.is_sound():
+                return compiled
+        return self._write(owner)
+
+    def _choose_for_compiler(self) -> Compiled | None:
+        for compiled in self.compiled:
+            if compiled.modes_fit() and compiled.is_sound_now():
+                return compiled
+        return None
+
+    def _write(self, owner: nn.Module) -> Compiled | None:
+        for reading in self.readings:
+            compiled = Compiled(owner, reading)
+            mode_fits = reading.training in (None, owner.training)
+            uniform = all(module.training == owner.training for module in reading.read_through)
+            if mode_fits and (uniform or reading.training is None) and compiled.is_sound():
+                del self.compiled[_MOST_PROGRAMS:]
+                self.compiled.append(compiled)
+                return compiled
+        return None
+
+    def warn_once(self, owner: nn.Module, why: str) -> None:
+        """Say that ``owner`` runs unfused, the first time."""
+        if not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"the optimized {plain_class(owner).__name__} runs as it was written, because {why}; its sub-modules "
+                "still run fused where they can, and switchgrad.optimize(model) optimizes the whole again",
+                FusionWarning,
+                stacklevel=4,
+            )

@@ -1,0 +1,111 @@
+"""What runs fused in a model, what does not, and why: a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from switchgrad.fusion.chains import Block, Rest
+from switchgrad.fusion.executing import Compiled
+from switchgrad.fusion.planning import Plan, is_layer, plan
+from switchgrad.fusion.stages import Stage, has_hooks
+
+
+@dataclass(frozen=True)
+class Row:
+    """One chain of operations: what they are, in which mode this holds, what runs, and why not better.
+
+    ``mode`` is "training", "evaluation" or "both"; ``runs`` is the fused operator, or empty where the chain runs as it
+    was written, and then ``reason`` says why.
+    """
+
+    operations: tuple[str, ...]
+    mode: str
+    runs: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The rows of `report`; printing it gives a table."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def fused(self) -> tuple[Row, ...]:
+        """What runs fused."""
+        return tuple(row for row in self.rows if row.runs)
+
+    @property
+    def left(self) -> tuple[Row, ...]:
+        """What runs as it was written."""
+        return tuple(row for row in self.rows if not row.runs)
+
+    def __str__(self) -> str:
+        lines = [(" + ".join(row.operations), row.mode, row.runs or f"as written: {row.reason}") for row in self.rows]
+        heads = ("operations", "mode", "runs")
+        wide = [max(len(line[i]) for line in (heads, *lines)) for i in range(2)]
+        table = [f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in (heads, *lines)]
+        return "\n".join([*table, f"{len(self.fused)} fused, {len(self.left)} as written"])
+
+
+def report(model: nn.Module) -> Report:
+    """What of ``model`` runs fused once it is optimized, and why the rest does not; see `optimize`.
+
+    It reads the model as it is now: with the hooks that it has now, for instance. ``model`` may be optimized already
+    or not; nothing is changed.
+
+    >>> print(report(nn.Sequential(nn.Linear(8, 8), nn.MaxPool1d(2), nn.Dropout())))
+    operations  mode      runs
+    1           both      ops.max_pool1d
+    2           training  as written: no fused operator for dropout here
+    1 fused, 1 as written
+    """
+    rows: list[Row] = []
+    _describe(model, "", plan(model), rows, set())
+    return Report(tuple(rows))
+
+
+def _describe(
+    module: nn.Module, path: str, plans: dict[nn.Module, Plan], rows: list[Row], covered: set[nn.Module]
+) -> None:
+    """Rows of what ``module`` runs itself, then of the modules that it calls and does not read through."""
+    found = plans.get(module)
+    if found is not None and module not in covered:
+        if path and has_hooks(module) and not is_layer(module):
+            rows.append(Row((path,), "both", "", "it has hooks, so nothing fuses across its border"))
+        if found.reason:
+            rows.append(Row((path or type(module).__name__,), "both", "", f"{found.reason}; its parts are read alone"))
+        rows += _rows(found, path)
+        covered.update(m for reading in found.readings for m in reading.read_through)
+        covered.update(s.module for c in found.compiled.values() for s in _stages(c) if s.module is not None)
+    for name, child in module.named_children():
+        _describe(child, f"{path}.{name}" if path else name, plans, rows, covered)
+
+
+def _stages(compiled: Compiled) -> Iterator[Stage]:
+    for chain in (*compiled.blocks, *compiled.rests):
+        yield from chain.stages
+
+
+def _rows(found: Plan, path: str) -> list[Row]:
+    """The rows of a program; one where training and evaluation do the same."""
+    by_mode = {mode: list(_lines(compiled, path)) for mode, compiled in found.compiled.items()}
+    both = [line for line in by_mode.get(True, []) if line in by_mode.get(False, [])]
+    rows = [Row(names, "both", runs, why) for names, runs, why in both]
+    for mode, word in ((True, "training"), (False, "evaluation")):
+        rows += [Row(*line[:1], word, *line[1:]) for line in by_mode.get(mode, []) if line not in both]
+    return rows
+
+
+def _lines(compiled: Compiled, path: str) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    for block in compiled.blocks:
+        yield _names(block, path), block.rule.operator, ""
+    for rest in compiled.rests:
+        yield _names(rest, path), "", rest.reason
+
+
+def _names(chain: Block | Rest, path: str) -> tuple[str, ...]:
+    return tuple(f"{path}.{stage.name}" if path and stage.name else stage.name or path for stage in chain.stages)
