@@ -47,15 +47,15 @@ _FRESH_FUNCTIONS = (operator.add, operator.sub, operator.mul, torch.add, torch.s
 _WORDS = {"norm": "batch norm", "act": "ReLU", "mean": "global mean", "flat_mean": "global mean"}
 
 
-def find(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> tuple[list[Block], list[Rest]]:
-    """The blocks of a graph, and the stages worth telling of that are in none."""
+def find(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> tuple[list[Block], list[Rest], list[Stage]]:
+    """The blocks of a graph, the stages worth telling of that are in none, and all stages."""
     stages = {node: stage for node in graph.nodes if (stage := read(node, modules)) is not None}
     order = {node: place for place, node in enumerate(graph.nodes)}
     blocks: list[Block] = []
     rests: list[Rest] = []
     for chain in _chains(stages):
         _cover(chain, stages, order, blocks, rests)
-    return blocks, rests
+    return blocks, rests, list(stages.values())
 
 
 def _chains(stages: Mapping[fx.Node, Stage]) -> list[list[Stage]]:
@@ -88,9 +88,11 @@ def _cover(
     refusals: list[str] = []
     at = 0
     while at < len(links):
-        block = _match(links[at:], stages, order, refusals)
+        said: list[str] = []
+        block = _match(links[at:], stages, order, said)
         if block is None:
             left += links[at].stages
+            refusals += said
             at += 1
             continue
         _close(left, refusals, rests)

@@ -91,20 +91,22 @@ def _stages(compiled: Compiled) -> Iterator[Stage]:
 
 
 def _rows(found: Plan, path: str) -> list[Row]:
-    """The rows of a program; one where training and evaluation do the same."""
-    by_mode = {mode: list(_lines(compiled, path)) for mode, compiled in found.compiled.items()}
-    both = [line for line in by_mode.get(True, []) if line in by_mode.get(False, [])]
-    rows = [Row(names, "both", runs, why) for names, runs, why in both]
-    for mode, word in ((True, "training"), (False, "evaluation")):
-        rows += [Row(*line[:1], word, *line[1:]) for line in by_mode.get(mode, []) if line not in both]
-    return rows
+    """The rows of a program in the order of its graph; one where training and evaluation do the same."""
+    by_mode = {mode: _lines(compiled, path) for mode, compiled in found.compiled.items()}
+    training, evaluation = by_mode.get(True, {}), by_mode.get(False, {})
+    both = [line for line in training if line in evaluation]
+    rows = [(training[names, runs, why], Row(names, "both", runs, why)) for names, runs, why in both]
+    for word, lines in (("training", training), ("evaluation", evaluation)):
+        rows += [(at, Row(line[0], word, *line[1:])) for line, at in lines.items() if line not in both]
+    return [row for _, row in sorted(rows, key=lambda placed: placed[0])]
 
 
-def _lines(compiled: Compiled, path: str) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    for block in compiled.blocks:
-        yield _names(block, path), block.rule.operator, ""
-    for rest in compiled.rests:
-        yield _names(rest, path), "", rest.reason
+def _lines(compiled: Compiled, path: str) -> dict[tuple[tuple[str, ...], str, str], int]:
+    """Operations, what runs, why: each with its place in the graph."""
+    order = {node: place for place, node in enumerate(compiled.reading.graph.nodes)}
+    lines = {(_names(block, path), block.rule.operator, ""): order[block.stages[0].node] for block in compiled.blocks}
+    rests = {(_names(rest, path), "", rest.reason): order[rest.stages[0].node] for rest in compiled.rests}
+    return {**lines, **rests}
 
 
 def _names(chain: Block | Rest, path: str) -> tuple[str, ...]:

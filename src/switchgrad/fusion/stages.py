@@ -74,6 +74,10 @@ def _read_layer(node: fx.Node, module: nn.Module) -> Stage | None:
     entry = _LAYERS.get(plain_class(module))
     if entry is None or node.kwargs or len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
         return None
+    if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
+        return None
+    if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
+        return None
     kind, names = entry
     path = str(node.target)
     fields: dict[str, Any] = {field: Attribute(path, attribute) for field, attribute in names.items()}
@@ -118,10 +122,6 @@ def _layer_problem(module: nn.Module) -> str:
         return f"padding_mode is {module.padding_mode!r}"
     if getattr(module, "return_indices", False) or getattr(module, "return_switches", False):
         return "it also returns where the winners stood"
-    if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size not in (1, (1, 1)):
-        return f"output_size is {module.output_size}: not a mean over the whole map"
-    if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
-        return "it does not flatten everything but the batch"
     return ""
 
 

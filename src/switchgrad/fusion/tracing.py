@@ -30,7 +30,14 @@ _GIVES_A_TENSOR: set[object] = {
     operator.add, operator.sub, operator.mul, operator.truediv, operator.neg, operator.iadd, torch.add, torch.sub,
     torch.mul, torch.cat, torch.sigmoid, torch.tanh, functional.softmax, functional.log_softmax, functional.interpolate,
 }  # fmt: skip
-_INSIDE_TORCH = ("torch.fx", "torch._", "torch.utils", "torch.overrides", "torch.nn.parameter")
+_INSIDE_TORCH = (
+    "torch.fx",
+    "torch._",
+    "torch.utils",
+    "torch.overrides",
+    "torch.nn.parameter",
+    "torch.nn.modules.module",
+)
 
 
 class Unreadable(Exception):
@@ -153,7 +160,7 @@ class _Value(_Typed, fx.Proxy):  # pyright: ignore[reportUnsafeMultipleInheritan
         return _Part(self, k)  # pyright: ignore[reportCallIssue]
 
 
-class _Part(_Typed, Attribute):  # pyright: ignore[reportUnsafeMultipleInheritance]
+class _Part(_Typed, Attribute):  # pyright: ignore
     def __getattr__(self, k: str) -> Any:
         return _Part(self, k)  # pyright: ignore[reportCallIssue]
 

@@ -1,0 +1,168 @@
+"""The report says what runs, and says it of nothing that does not; reading refuses what a graph could get wrong."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import switchgrad
+from fusion.small_models import make
+from switchgrad.fusion import report
+from switchgrad.fusion.rules import RULES
+from switchgrad.kernels import native
+
+
+def rows(model, mode="both"):
+    return {row.operations: row.runs or row.reason for row in report(model).rows if row.mode in (mode, "both")}
+
+
+def test_a_table_that_reads_well():
+    model, _ = make("pool first")
+    text = str(report(model))
+    lines = text.splitlines()
+    assert lines[0].split() == ["operations", "mode", "runs"]
+    assert "tail.0 + tail.1  both  ops.relu_max_pool2d" in text
+    assert lines[-1] == f"{len(report(model).fused)} fused, {len(report(model).left)} as written"
+    assert all(row.reason for row in report(model).left)
+    assert str(report(switchgrad.optimize(model))) == text
+
+
+def test_modes_differ():
+    model, _ = make("residual")
+    assert rows(model, "evaluation")["stem.0", "stem.1"] == "conv2d, batch norm folded in"
+    assert "no fused operator" in rows(model, "training")["stem.0", "stem.1"]
+
+
+def test_reasons():
+    class Kept(nn.Sequential):
+        def forward(self, x):
+            y = self[0](x)
+            return self[1](y) + y.sum()
+
+    assert "2 places" in rows(Kept(nn.Conv2d(1, 1, 1), nn.MaxPool2d(2)))["0",]
+    assert "where the winners stood" in rows(nn.Sequential(nn.MaxPool2d(2, return_indices=True)))["0",]
+    assert (
+        "padding_mode is 'reflect'" in rows(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")))["0",]
+    )
+    assert "below 0" in " ".join(rows(nn.Sequential(nn.Conv2d(1, 1, 1), nn.LeakyReLU(-1.0), nn.MaxPool2d(2))).values())
+
+
+def test_without_the_library_nothing_is_called_fused(monkeypatch):
+    monkeypatch.setattr(native, "LIBRARY", None)
+    model = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))
+    assert report(model).fused == ()
+    assert "compiled kernels are missing" in report(model).left[0].reason
+    x = torch.randn(1, 1, 4, 4)
+    assert torch.equal(switchgrad.optimize(model)(x), model(x))
+
+
+def test_every_rule_has_an_operator():
+    for rule in RULES:
+        assert rule.operator
+        if rule.operator.startswith("ops."):
+            assert callable(getattr(switchgrad.ops, rule.operator.removeprefix("ops.")))
+
+
+class Odd(nn.Module):
+    """A forward given as a function, around a pool."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.pool = function, nn.MaxPool2d(2)
+        self.count, self.seen = 0, []
+        self.constant = torch.ones(1)
+
+    def forward(self, x):
+        return self.pool(self.function(self, x))
+
+
+def counting(m, x):
+    m.count += 1
+    return x
+
+
+def listing(m, x):
+    m.seen.append(x)
+    return x
+
+
+def on_type(m, x):
+    return x if isinstance(x.sum(0).shape, tuple) else x * 2
+
+
+REFUSED = {
+    "control flow": (lambda m, x: x if x.sum() > 0 else -x, "control flow"),
+    "python's chance": (lambda m, x: x if random.random() < 2 else x * 2, "random numbers"),
+    "numpy's chance": (lambda m, x: x * float(np.random.rand()), "random numbers"),  # noqa: NPY002
+    "torch's chance": (lambda m, x: x if torch.rand(1).item() < 2 else x * 2, "random numbers"),
+    "a tensor of its own": (lambda m, x: x + torch.arange(2.0)[0], "makes a tensor"),
+    "a counter": (counting, "changes the attribute 'count'"),
+    "a list": (listing, "changes the attribute 'seen'"),
+    "a type": (on_type, "asks for the type"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_graph_would_get_wrong_is_not_read(name):
+    function, reason = REFUSED[name]
+    model, x = Odd(function), torch.randn(2, 1, 4, 4)
+    state = torch.get_rng_state(), random.getstate()
+    found = report(model)
+    assert torch.equal(state[0], torch.get_rng_state())
+    assert state[1] == random.getstate()
+    assert (model.count, model.seen) == (0, [])
+    assert reason in found.rows[0].reason
+    assert found.rows[1].runs == "ops.max_pool2d"
+    optimized = switchgrad.optimize(model)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
+    wanted = model(x)
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
+    assert torch.equal(optimized(x), wanted)
+    assert type(optimized.pool).__mro__[1] is switchgrad.fusion.modules.Optimized
+
+
+READ = {
+    "a tensor kept as an attribute": lambda m, x: x * m.constant,
+    "a tensor is a tensor": lambda m, x: x if isinstance(x, torch.Tensor) else x[0],
+    "randomness that depends on the input": lambda m, x: x + torch.rand_like(x),
+    "shapes": lambda m, x: F.pad(x, (0, x.shape[-1] % 2)),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_a_graph_gets_right_is_read(name):
+    model, x = Odd(READ[name]), torch.randn(2, 1, 4, 4)
+    assert report(model).left == ()
+    optimized = switchgrad.optimize(model)
+    torch.manual_seed(1)
+    wanted = model(x)
+    torch.manual_seed(1)
+    assert torch.equal(optimized(x), wanted)
+    torch.manual_seed(1)
+    torch.rand_like(x)
+    assert not torch.equal(optimized(x), wanted) or "random" not in name
+
+
+def test_a_patched_forward_runs():
+    model = nn.Sequential(nn.MaxPool2d(2))
+    model.forward = lambda x: x + 1
+    assert torch.equal(switchgrad.optimize(model)(torch.zeros(1)), torch.ones(1))
+
+
+def test_any_number_of_arguments():
+    class Many(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool = nn.MaxPool2d(2)
+
+        def forward(self, *parts):
+            return sum(self.pool(part) for part in parts)
+
+    model, x = Many(), torch.randn(1, 1, 4, 4)
+    assert "any number of arguments" in report(model).rows[0].reason
+    assert torch.equal(switchgrad.optimize(model)(x, x), model(x, x))
