@@ -38,7 +38,11 @@ def test_every_layer_is_declared():
 
 
 # What would hide the mathematics: PyTorch's own layers, its tape, and its fused forms of what is written out here.
-FUSED = {name for name in dir(torch) if callable(getattr(torch.nn.functional, name, None))} - {"Tensor", "tanh"}
+FUSED = {name for name in dir(torch) if callable(getattr(torch.nn.functional, name, None))} - {
+    "Tensor",
+    "tanh",
+    "sigmoid",
+}
 HIDDEN = FUSED | {"nn", "functional", "autograd", "func", "requires_grad", "requires_grad_", "grad", "vjp"}
 
 

@@ -12,6 +12,8 @@ from switchgrad.reference import (
     SGD,
     Add,
     AveragePool,
+    BatchNorm,
+    BatchNormEvaluation,
     Convolution,
     ConvolutionIm2col,
     CrossEntropy,
@@ -23,6 +25,7 @@ from switchgrad.reference import (
     ReLU,
     Sigmoid,
     SquaredError,
+    running_statistics,
 )
 
 ONE = torch.ones((), dtype=torch.float64)
@@ -173,6 +176,32 @@ class TestChain:
         assert answers["mlp"][0] < 0.05
         assert answers["mlp"][1] == [0, 1, 1, 0]
         assert answers["linear"][0] > 0.69  # log 2: no better than a guess
+
+
+def test_batch_norm_learns_its_statistics_for_evaluation():
+    """The running averages are PyTorch's, and with the batch's own statistics evaluation is training."""
+    module = torch.nn.BatchNorm1d(3, momentum=0.2).double()
+    mu, variance = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    for seed in range(3):
+        z = 2 * normal(5, 3, 4, seed=seed) + 1
+        module(z)
+        mu, variance = running_statistics(mu, variance, z, momentum=0.2)
+    near(mu, module.running_mean)
+    near(variance, module.running_var)
+    own_mu, own_variance = z.mean((0, 2)), z.var((0, 2), correction=0)
+    gamma, beta = normal(3, seed=5), normal(3, seed=6)
+    training, kept = BatchNorm().forward(z, gamma, beta)
+    evaluation, kept_evaluation = BatchNormEvaluation().forward(z, gamma, beta, own_mu, own_variance)
+    near(training, evaluation)
+    delta = normal(*z.shape, seed=7)
+    (dz, *rest), (dz_evaluation, *rest_evaluation) = (
+        BatchNorm().backward(delta, kept),
+        BatchNormEvaluation().backward(delta, kept_evaluation),
+    )
+    for ours, theirs in zip(rest, rest_evaluation[:2], strict=True):
+        near(ours, theirs)
+    assert (dz.sum((0, 2)).abs() < 1e-12).all(), "a shift of all of z changes nothing in training"
+    assert (dz_evaluation.sum((0, 2)).abs() > 1e-3).all()
 
 
 class TestMaxPool:

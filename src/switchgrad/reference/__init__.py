@@ -51,7 +51,7 @@ from switchgrad.reference.loss.squared_error import SquaredError
 from switchgrad.reference.loss.triplet import Triplet
 from switchgrad.reference.network import Network
 from switchgrad.reference.normalisation.batch_norm import BatchNorm
-from switchgrad.reference.normalisation.batch_norm_evaluation import BatchNormEvaluation
+from switchgrad.reference.normalisation.batch_norm_evaluation import BatchNormEvaluation, running_statistics
 from switchgrad.reference.normalisation.local_contrast_norm import LocalContrastNorm
 from switchgrad.reference.normalisation.local_response_norm import LocalResponseNorm
 from switchgrad.reference.normalisation.unit_length import UnitLength
@@ -111,4 +111,5 @@ __all__ = [
     "Triplet",
     "UnitLength",
     "WeightDecay",
+    "running_statistics",
 ]

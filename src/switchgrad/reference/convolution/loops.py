@@ -28,8 +28,9 @@ class Convolution:
     .. math:: \frac{\partial J}{\partial x_{n,c,h}} = \sum_{k,r} \delta_{n,k,(h + b - r d)/s}\, w_{k,c,r}
        \qquad \frac{\partial J}{\partial w_{k,c,r}} = \sum_{n,p} \delta_{n,k,p}\, x_{n,c,\; p s + r d - b}
 
-    A size that the stride does not divide leaves the last cells unseen (floor); their gradient is 0. With G groups,
-    filters of group g see the channels of group g only.
+    A size that the stride does not divide leaves the last cells unseen (floor); their gradient is 0. The padding is
+    at most the kernel's span less 1 on each side, ``"same"`` or ``"valid"``. With G groups, filters of group g see the
+    channels of group g only.
 
     >>> vertical_edge = torch.tensor([[[[1.0, 0.0, -1.0]] * 3]])
     >>> x = torch.tensor([[[[3.0, 0.0, 1.0], [1.0, 5.0, 8.0], [2.0, 7.0, 2.0]]]])

@@ -35,8 +35,9 @@ class DropConnect:
 
     def draw(self, a: Tensor, W: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Masks M and m for every example: ``a [N, I], W [O, I] -> [N, O, I], [N, O]``."""
-        whole = torch.rand(len(a), len(W), W.shape[1] + 1, generator=generator, dtype=W.dtype) >= self.p
-        return whole[:, :, 1:].to(W.dtype), whole[:, :, 0].to(W.dtype)
+        size = len(a), W.shape[0], W.shape[1] + 1  # a bias is one more connection
+        mask = (torch.rand(size, generator=generator, dtype=W.dtype, device=W.device) >= self.p).to(W.dtype)
+        return mask[:, :, 1:], mask[:, :, 0]
 
     def forward(self, a: Tensor, W: Tensor, b: Tensor, M: Tensor, m: Tensor) -> tuple[Tensor, Kept]:
         """``a [N, I], W [O, I], b [O], M [N, O, I], m [N, O] -> z [N, O]``."""

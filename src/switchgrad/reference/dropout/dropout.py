@@ -31,7 +31,7 @@ class Dropout:
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """A mask for ``x [*]``: one Bernoulli number a unit."""
-        return (torch.rand(x.shape, generator=generator, dtype=x.dtype) >= self.p).to(x.dtype)
+        return (torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device) >= self.p).to(x.dtype)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """``x [*], mask [*] -> y [*]``."""

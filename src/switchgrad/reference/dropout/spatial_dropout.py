@@ -30,7 +30,7 @@ class SpatialDropout:
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """A mask for ``x [N, C, *H]``: one Bernoulli number a map."""
-        return (torch.rand(x.shape[:2], generator=generator, dtype=x.dtype) >= self.p).to(x.dtype)
+        return (torch.rand(x.shape[:2], generator=generator, dtype=x.dtype, device=x.device) >= self.p).to(x.dtype)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """``x [N, C, *H], mask [N, C] -> y [N, C, *H]``."""

@@ -56,11 +56,7 @@ class BatchNorm:
 
 
 def batch_statistics(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (divided by m) of each channel of ``[N, C, *H]``.
-
-    What evaluation uses is a running average of them, ``(1 - momentum) old + momentum new``; PyTorch's takes the
-    variance times ``m / (m - 1)`` into it.
-    """
+    """Mean and variance (divided by m) of each channel of ``[N, C, *H]``."""
     m = z.numel() // max(z.shape[1], 1)
     if m < 2:
         raise GeometryError(f"a batch of shape {tuple(z.shape)} has {m} value a channel; statistics need at least 2")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from switchgrad.reference.normalisation.batch_norm import across, per_channel
+from switchgrad.reference.normalisation.batch_norm import across, batch_statistics, per_channel
 from switchgrad.reference.sizes import expect
 
 Kept = tuple[Tensor, Tensor, Tensor]
@@ -39,3 +39,18 @@ class BatchNormEvaluation:
         """``delta [N, C, *H] -> dz [N, C, *H], dgamma [C], dbeta [C], None, None``."""
         z_hat, rate, gamma = kept
         return delta * across(gamma * rate, delta), per_channel(delta * z_hat), per_channel(delta), None, None
+
+
+def running_statistics(mu: Tensor, variance: Tensor, z: Tensor, momentum: float = 0.1) -> tuple[Tensor, Tensor]:
+    """The statistics for evaluation after one more batch: ``mu [C], variance [C], z [N, C, *H] -> mu, variance``.
+
+    ``mu := (1 - momentum) mu + momentum mu_batch``, and so the variance, the batch's times ``m / (m - 1)``, which
+    makes it the unbiased estimate of the variance over all examples. They start at 0 and 1.
+
+    >>> running_statistics(torch.zeros(1), torch.ones(1), torch.tensor([[1.0], [3.0]]), momentum=0.5)
+    (tensor([1.]), tensor([1.5000]))
+    """
+    m = z.numel() // z.shape[1]
+    batch_mu, batch_variance = batch_statistics(z)
+    unbiased = batch_variance * m / (m - 1)
+    return (1 - momentum) * mu + momentum * batch_mu, (1 - momentum) * variance + momentum * unbiased
