@@ -52,16 +52,25 @@ class Convolution:
 
     def backward(self, delta: Tensor, kept: Kept) -> tuple[Tensor, Tensor, Tensor]:
         """``delta [N, K, *P] -> dx [N, C, *H], dw [K, C/G, *R], db [K]``."""
+        dw = self._of_the_filters(delta, kept)
+        return self._of_the_input(delta, kept), dw, delta.transpose(0, 1).flatten(1).sum(1)
+
+    def _of_the_input(self, delta: Tensor, kept: Kept) -> Tensor:
+        """A full correlation of delta with the turned kernel, one step of which is one cell of the input."""
         wide, w, win = kept
         size = cropped(wide, win.padding).shape[2:]
         full = padded(spread(delta, win), full_padding(size, delta.shape[2:], win))
         step = Window(win.kernel_size, (1,) * win.dims, win.padding, win.dilation)
-        dx = correlate(full, turned(w, self.groups), w.new_zeros(wide.shape[1]), step, size, self.groups)
+        return correlate(full, turned(w, self.groups), w.new_zeros(wide.shape[1]), step, size, self.groups)
+
+    def _of_the_filters(self, delta: Tensor, kept: Kept) -> Tensor:
+        """The sum over all places of delta there times the patch there."""
+        wide, w, win = kept
         dw = torch.zeros_like(w)
         for p, seen in places(delta.shape[2:], win):
             here, patch = grouped(delta[p], self.groups), grouped(wide[seen], self.groups)
             dw += torch.einsum("ngk,ngc...->gkc...", here, patch).flatten(0, 1)
-        return dx, dw, delta.transpose(0, 1).flatten(1).sum(1)
+        return dw
 
 
 def correlate(x: Tensor, w: Tensor, b: Tensor, win: Window, count: Sequence[int], groups: int) -> Tensor:
