@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from switchgrad.kernels import native
+from switchgrad.kernels import native, schema
 from switchgrad.version import VERSION
 
 
@@ -58,6 +58,7 @@ def info() -> Info:
         rows.append(OperatorInfo(name, "cpu", cpu_kernel, cpu_reason))
         if torch.cuda.is_available():
             rows.append(OperatorInfo(name, "cuda", "reference (PyTorch)", "no Triton kernel is written yet"))
+    rows += [OperatorInfo(name, "all", "PyTorch", "it has no kernel of its own") for name in schema.WITHOUT_KERNELS]
     return Info(
         versions={
             "switchgrad": VERSION,

@@ -26,6 +26,20 @@ SCHEMAS = {
     "max_unpool": "(Tensor values, Tensor indices, SymInt[] output_size) -> Tensor",
 }
 
+# These are plain PyTorch on every device: data decide how much work there is, so they are opaque to the compiler.
+WITHOUT_KERNELS = {
+    "region_samples": "(Tensor start, Tensor length, SymInt places, int sampling_ratio, SymInt size) -> Tensor",
+    "region_sums": "(Tensor input, Tensor pictures, Tensor rows, Tensor columns, bool sensitive) -> Tensor",
+    "region_spread": (
+        "(Tensor pooled, Tensor pictures, Tensor rows, Tensor columns, bool sensitive, SymInt[] size) -> Tensor"
+    ),
+    "roi_max": (
+        "(Tensor input, Tensor pictures, Tensor top, Tensor bottom, Tensor left, Tensor right)"
+        " -> (Tensor values, Tensor winners)"
+    ),
+    "nms": "(Tensor boxes, Tensor scores, Tensor? classes, float iou_threshold) -> Tensor",
+}
+
 LIBRARY = torch.library.Library("switchgrad", "DEF")
-for _name, _signature in SCHEMAS.items():
+for _name, _signature in {**SCHEMAS, **WITHOUT_KERNELS}.items():
     LIBRARY.define(_name + _signature)

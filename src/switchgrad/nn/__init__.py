@@ -33,6 +33,7 @@ from switchgrad.nn.mixed import (
 from switchgrad.nn.pooling import MaxPool1d, MaxPool2d, MaxPool3d, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 from switchgrad.nn.recurrent import IndRNN, Jordan
 from switchgrad.nn.recurrent_cells import IndRNNCell, JordanCell
+from switchgrad.nn.regions import PSRoIAlign, PSRoIPool, RoIAlign, RoIAvgPool, RoIPool
 from switchgrad.nn.residual import ConvPoolAdd, Residual
 from switchgrad.nn.sequences import AutoPool, ClusterPool, ExpectationPool
 from switchgrad.nn.stochastic import (
@@ -89,8 +90,13 @@ __all__ = [
     "MixedPool1d",
     "MixedPool2d",
     "MixedPool3d",
+    "PSRoIAlign",
+    "PSRoIPool",
     "ReLUMaxPool2d",
     "Residual",
+    "RoIAlign",
+    "RoIAvgPool",
+    "RoIPool",
     "S3Pool1d",
     "S3Pool2d",
     "S3Pool3d",
