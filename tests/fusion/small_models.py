@@ -229,7 +229,7 @@ def volume() -> nn.Module:
 
 
 def unbatched() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(0), nn.Linear(36, 3))
+    return nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(0), nn.Linear(36, 40))
 
 
 IMAGES = (2, 2, 8, 8)

@@ -25,7 +25,7 @@ def programs(model):
 def fused_operators(model):
     """What the program that fits now really runs, from its source text."""
     chosen = programs(model).choose(model)
-    return [] if chosen is None else [block.rule.operator for block in chosen.blocks]
+    return [] if chosen is None else [block.runs for block in chosen.blocks]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -177,7 +177,7 @@ def test_hooks_run(name, when):
     assert len(calls) == 2
     if when == "after":
         assert len(fused_operators(optimized)) >= len(fused)
-        assert "ops.relu_max_pool2d" in fused_operators(optimized)
+        assert "ops.conv_relu_max_pool2d, batch norm folded in" in fused_operators(optimized)
 
 
 def test_global_hooks_see_every_module():
@@ -252,7 +252,7 @@ def test_partly_in_evaluation():
 def test_other_arguments_run_as_written():
     model, x = make("pool first")
     optimized = switchgrad.optimize(model)
-    assert torch.equal(optimized(x=x), model(x))
+    torch.testing.assert_close(optimized(x=x), model(x))
     with pytest.warns(FusionWarning, match="just the tensors x"):
         assert torch.equal(optimized(x, scale=3.0), model(x, 3.0))
 
@@ -296,7 +296,7 @@ def test_references_between_modules_lead_to_the_copy():
     optimized = switchgrad.optimize(Referring())
     assert optimized.plain_list[0] is optimized.conv
     assert optimized.method.__self__ is optimized.pool
-    assert "ops.max_pool2d" in fused_operators(optimized)
+    assert fused_operators(optimized) == ["ops.conv_max_pool2d"]
 
 
 def test_slices_of_a_sequential():
@@ -308,6 +308,6 @@ def test_slices_of_a_sequential():
 def test_residual_network_is_really_fused():
     optimized = switchgrad.optimize(Residual()).eval()
     source = programs(optimized).choose(optimized).program.source
-    assert "_relu_pool2d" in source
+    assert source.count("_conv_pool(") == 1
     assert source.count("_folded = ") == 6
     assert ".bn1(" not in source

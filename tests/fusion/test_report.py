@@ -26,7 +26,7 @@ def test_a_table_that_reads_well():
     text = str(report(model))
     lines = text.splitlines()
     assert lines[0].split() == ["operations", "mode", "runs"]
-    assert "tail.0 + tail.1  both  ops.relu_max_pool2d" in text
+    assert "conv + tail.0 + tail.1  both  ops.conv_relu_max_pool2d" in text
     assert lines[-1] == f"{len(report(model).fused)} fused, {len(report(model).left)} as written"
     assert all(row.reason for row in report(model).left)
     assert str(report(switchgrad.optimize(model))) == text
@@ -34,8 +34,9 @@ def test_a_table_that_reads_well():
 
 def test_modes_differ():
     model, _ = make("residual")
-    assert rows(model, "evaluation")["stem.0", "stem.1"] == "conv2d, batch norm folded in"
-    assert "no fused operator" in rows(model, "training")["stem.0", "stem.1"]
+    stem = ("stem.0", "stem.1", "stem.2", "pool")
+    assert rows(model, "evaluation")[stem] == "ops.conv_relu_max_pool2d, batch norm folded in"
+    assert stem not in rows(model, "training")
 
 
 def test_reasons():
@@ -49,6 +50,11 @@ def test_reasons():
     assert (
         "padding_mode is 'reflect'" in rows(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect")))["0",]
     )
+    assert rows(nn.Sequential(nn.Conv2d(2, 2, 1, groups=2), nn.MaxPool2d(2))) == {
+        ("0",): "the convolution has 2 groups",
+        ("1",): "ops.max_pool2d",
+    }
+    assert rows(nn.Sequential(nn.Conv2d(2, 2, 1), nn.MaxPool2d(2)).half())["0",].startswith("the kernel takes float32")
     assert "below 0" in " ".join(rows(nn.Sequential(nn.Conv2d(1, 1, 1), nn.LeakyReLU(-1.0), nn.MaxPool2d(2))).values())
 
 

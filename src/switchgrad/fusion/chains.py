@@ -29,6 +29,12 @@ class Block:
     rule: Rule
 
     @property
+    def runs(self) -> str:
+        """What runs, for the report."""
+        folded = any(link.kind.startswith("folded") for link in self.links)
+        return f"{self.rule.operator}, batch norm folded in" if folded else self.rule.operator
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """Every stage, in order."""
         return tuple(stage for link in self.links for stage in link.stages)

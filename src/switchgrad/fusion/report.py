@@ -104,7 +104,7 @@ def _rows(found: Plan, path: str) -> list[Row]:
 def _lines(compiled: Compiled, path: str) -> dict[tuple[tuple[str, ...], str, str], int]:
     """Operations, what runs, why: each with its place in the graph."""
     order = {node: place for place, node in enumerate(compiled.reading.graph.nodes)}
-    lines = {(_names(block, path), block.rule.operator, ""): order[block.stages[0].node] for block in compiled.blocks}
+    lines = {(_names(block, path), block.runs, ""): order[block.stages[0].node] for block in compiled.blocks}
     rests = {(_names(rest, path), "", rest.reason): order[rest.stages[0].node] for rest in compiled.rests}
     return {**lines, **rests}
 

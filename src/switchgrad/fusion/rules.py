@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -36,7 +37,7 @@ class Rule:
     refuses: Callable[[Sequence[Stage]], str] = _always
 
 
-def _native_pool(_: Sequence[Stage]) -> str:
+def _native(_: Sequence[Stage]) -> str:
     return "" if native.LIBRARY is not None else "the compiled kernels are missing"
 
 
@@ -52,11 +53,11 @@ def _pool(dims: int) -> Rule:
         return function(input, pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
 
     pool.__name__ = f"max_pool{dims}d"
-    return Rule((f"pool{dims}d",), f"ops.max_pool{dims}d", pool, _native_pool)
+    return Rule((f"pool{dims}d",), f"ops.max_pool{dims}d", pool, _native)
 
 
 def _folded(dims: int) -> Rule:
-    return Rule((f"folded{dims}d",), f"conv{dims}d, batch norm folded in", getattr(functional, f"conv{dims}d"))
+    return Rule((f"folded{dims}d",), f"conv{dims}d", getattr(functional, f"conv{dims}d"))
 
 
 def _relu_pool2d(
@@ -77,10 +78,54 @@ def _relu_pool2d(
     return functional.leaky_relu(pooled, negative_slope)
 
 
+def _conv_pool(*, relu: bool) -> Rule:
+    ours: Any = ops.conv_relu_max_pool2d if relu else ops.conv_max_pool2d
+
+    def conv_pool(
+        input: Tensor,
+        *,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+        **pooling: Any,
+    ) -> Tensor:
+        if input.device.type == "cpu":
+            return ours(
+                input, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, **pooling
+            )
+        maps = functional.conv2d(input, weight, bias, stride, padding, dilation, groups)
+        return _relu_pool2d(maps, **pooling) if relu else _POOL2D.run(maps, **pooling)
+
+    kinds = ("conv2d", "act", "pool2d") if relu else ("conv2d", "pool2d")
+    return Rule(kinds, f"ops.{ours.__name__}", conv_pool, _conv_kernel)
+
+
+def _conv_kernel(stages: Sequence[Stage]) -> str:
+    """What the kernel of the fused convolution does not reach, as far as it shows before a call."""
+    facts = stages[0].facts
+    weight = facts.get("weight")
+    if facts["groups"] != 1:
+        return f"the convolution has {facts['groups']} groups"
+    if facts["dilation"] not in (1, (1, 1), [1, 1]):
+        return f"the convolution has dilation {facts['dilation']}"
+    if isinstance(weight, Tensor) and weight.dtype not in (torch.float32, torch.float64):
+        return f"the kernel takes float32 or float64, and the weight is {weight.dtype}"
+    return _native(stages)
+
+
+_POOL2D = _pool(2)
+
 # Longer chains first: the first rule that fits is taken.
 RULES: tuple[Rule, ...] = (
-    Rule(("act", "pool2d"), "ops.relu_max_pool2d", _relu_pool2d, _native_pool),
-    *(_pool(dims) for dims in (1, 2, 3)),
+    _conv_pool(relu=True),
+    _conv_pool(relu=False),
+    Rule(("act", "pool2d"), "ops.relu_max_pool2d", _relu_pool2d, _native),
+    _pool(1),
+    _POOL2D,
+    _pool(3),
     *(_folded(dims) for dims in (1, 2, 3)),
 )
 
