@@ -14,12 +14,12 @@ except ModuleNotFoundError:  # Python 3.10
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    ("kernels", "geometry", "errors", "version"),
+    ("kernels", "geometry", "errors", "version", "page"),
     ("ops",),
     ("nn",),
     ("fusion",),
     ("models", "data"),
-    ("train", "explain", "export", "reference"),
+    ("train", "probe", "explain", "export", "reference"),
     ("tasks",),
     ("app",),
     ("__main__",),

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from switchgrad.data import Dataset
+from switchgrad.page import document, facts, section, table
 from switchgrad.train.atomic import write_text
 from switchgrad.train.charts import Line, line_chart
 from switchgrad.train.evaluation import Evaluation, Mistake
@@ -40,21 +41,15 @@ def render(run: Run, dataset: Dataset, evaluation: Evaluation) -> str:
     title = f"{run.recipe.model} on {dataset.name}"
     sections = [
         _header(run, title, evaluation),
-        _section("Curves", _curves(run)),
-        _section("Worst mistakes", _mistakes(evaluation, dataset, run.classes)),
-        _section("Classes", _classes(evaluation, run.classes)),
-        _section("Confusion", _confusion(evaluation.confusion, run.classes)),
-        _section("Recipe", _recipe(run)),
-        _section("Reproduce", _reproduce(run)),
+        section("Curves", _curves(run)),
+        section("Worst mistakes", _mistakes(evaluation, dataset, run.classes)),
+        section("Classes", _classes(evaluation, run.classes)),
+        section("Confusion", _confusion(evaluation.confusion, run.classes)),
+        section("Recipe", _recipe(run)),
+        section("Reproduce", _reproduce(run)),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}: {percent(evaluation.accuracy)}</title>\n"
-        f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n"
-        + "\n".join(sections)
-        + "\n</body>\n</html>\n"
-    )
+    style = _STYLE.read_text(encoding="utf-8")
+    return document(f"{title}: {percent(evaluation.accuracy)}", style, sections)
 
 
 def percent(share: float) -> str:
@@ -66,15 +61,11 @@ def percent(share: float) -> str:
     return "–" if math.isnan(share) else f"{share:.2%}"
 
 
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{body}\n</section>"
-
-
 def _header(run: Run, title: str, evaluation: Evaluation) -> str:
     rows, best = run.metrics, run.description.epoch
     wrong = len(evaluation) - int(evaluation.confusion.diagonal().sum())
     seconds = sum(row.seconds for row in rows)
-    facts = {
+    figures = {
         "best epoch": f"{best} of {run.recipe.epochs}",
         "last epoch": percent(rows[-1].val_accuracy),
         "loss": f"{evaluation.loss:.4f} nats",
@@ -84,12 +75,11 @@ def _header(run: Run, title: str, evaluation: Evaluation) -> str:
         "seed": str(run.recipe.seed),
     }
     if len(run.classes) > 10:
-        facts["in the best five"] = percent(evaluation.top_k(5))
-    cells = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+        figures["in the best five"] = percent(evaluation.top_k(5))
     return (
         f'<header>\n<h1>{escape(title)}</h1>\n<p class="score"><strong>{percent(evaluation.accuracy)}</strong>'
         f"<span>of {len(evaluation):,} held-out pictures right, {wrong:,} wrong</span></p>\n"
-        f'<dl class="facts">{cells}</dl>\n<p class="note">The best epoch was chosen on the held-out pictures '
+        f'{facts(figures)}\n<p class="note">The best epoch was chosen on the held-out pictures '
         "themselves, so its accuracy is slightly hopeful; the last epoch's was not chosen.</p>\n</header>"
     )
 
@@ -142,8 +132,8 @@ def _curves(run: Run) -> str:
         f"<td>{percent(r.val_accuracy)}</td><td>{r.seconds:.2f}</td></tr>"
         for r in rows
     )
-    table = _table(head, body, "Every epoch; the best one is set off.")
-    return f'<div class="charts">{figures}</div>{key}<details><summary>The numbers</summary>{table}</details>'
+    numbers = table(head, body, "Every epoch; the best one is set off.")
+    return f'<div class="charts">{figures}</div>{key}<details><summary>The numbers</summary>{numbers}</details>'
 
 
 def _short(value: float) -> str:
@@ -193,7 +183,7 @@ def _classes(evaluation: Evaluation, classes: Sequence[str]) -> str:
         "Precision: how many of the pictures called so are so. Recall: how many of those that are so were called so. "
         "F1: their harmonic mean."
     )
-    return _table(["class", "pictures", "precision", "recall", "F1"], body, caption)
+    return table(["class", "pictures", "precision", "recall", "F1"], body, caption)
 
 
 def _bar(share: float) -> str:
@@ -243,13 +233,11 @@ def _confused_pairs(confusion: Tensor, classes: Sequence[str]) -> str:
     )
     if not body:
         return "<p>No two classes were confused.</p>"
-    return _table(["true class", "taken for", "times", "share of the class"], body, "The pairs confused most often.")
+    return table(["true class", "taken for", "times", "share of the class"], body, "The pairs confused most often.")
 
 
 def _recipe(run: Run) -> str:
-    fields = run.recipe.to_fields().items()
-    cells = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(_setting(value))}</dd></div>" for name, value in fields)
-    return f'<dl class="facts">{cells}</dl>'
+    return facts({name: _setting(value) for name, value in run.recipe.to_fields().items()})
 
 
 def _setting(value: object) -> str:
@@ -272,12 +260,4 @@ def _reproduce(run: Run) -> str:
         '<p class="note">On one thread of one machine the same recipe gives the same weights, bit for bit; '
         "more threads or another machine may add in another order. This one was made with PyTorch "
         f"{escape(torch.__version__)} and Python {platform.python_version()}.</p>"
-    )
-
-
-def _table(head: Sequence[str], body: str, caption: str) -> str:
-    columns = "".join(f'<th scope="col">{name}</th>' for name in head)
-    return (
-        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{columns}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
     )
