@@ -14,19 +14,26 @@ from switchgrad.ops import Switches
 from switchgrad.version import VERSION
 
 if TYPE_CHECKING:
-    from switchgrad import data, fusion, models, reference, train
+    from switchgrad import data, fusion, models, probe, reference, train
     from switchgrad.fusion import optimize
     from switchgrad.kernels import info
+    from switchgrad.probe.gradients import check_gradients
+    from switchgrad.probe.tracing import trace
 
 __version__ = VERSION
 __all__ = [
-    "Switches", "__version__", "data", "fusion", "geometry", "info", "models", "nn", "ops", "optimize", "reference",
-    "train",
+    "Switches", "__version__", "check_gradients", "data", "fusion", "geometry", "info", "models", "nn", "ops", "optimize",
+    "probe", "reference", "trace", "train",
 ]  # fmt: skip
 
 # The upper floors load on first use, so that a user of the layers alone pays for nothing else.
-_LAZY = ("data", "fusion", "models", "reference", "train")
-_LAZY_FUNCTIONS = {"info": "switchgrad.kernels", "optimize": "switchgrad.fusion"}
+_LAZY = ("data", "fusion", "models", "probe", "reference", "train")
+_LAZY_FUNCTIONS = {
+    "check_gradients": "switchgrad.probe.gradients",
+    "info": "switchgrad.kernels",
+    "optimize": "switchgrad.fusion",
+    "trace": "switchgrad.probe.tracing",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import switchgrad
-from switchgrad.app import console, look, use
+from switchgrad.app import console, look, tracing, use
 from switchgrad.app.options import recipe_fields, recipe_parameters
 from switchgrad.errors import DataWarning, SwitchgradError
 from switchgrad.train.interrupt import Interrupted
@@ -159,6 +159,14 @@ app.command(
 app.command(epilog=use.examples("switchgrad summary lenet5", "switchgrad summary convnet --input 3x64x64 --classes 2"))(
     look.summary
 )
+app.command(
+    epilog=use.examples(
+        "switchgrad trace lenet5 --html trace.html",
+        "switchgrad trace runs/digits-lenet5-1 seven.png --label 7 --layer s2 --layer c3",
+        "switchgrad trace convnet --data mnist --index 12 --brief",
+        "switchgrad trace my_layers.py:Net --input-size 1x16x16 --label 0",
+    )
+)(tracing.trace)
 app.command()(look.info)
 data_app = typer.Typer(no_args_is_help=True, help="Look at data before training on them.")
 data_app.command("check", epilog=use.examples("switchgrad data check photos/"))(look.check)

@@ -27,7 +27,7 @@ class Figure:
 
 def value_figure(symbol: str, flow: Flow, crop: Crop, step: Step | None = None, labels: Sequence[str] = ()) -> Figure:
     """What went forward."""
-    return _figure(symbol, "forward", flow.value, crop, _marks(step, crop), _block(step, crop), labels)
+    return _figure(symbol, "forward", flow.value, crop, winner_marks(step, crop), _block(step, crop), labels)
 
 
 def gradient_figure(
@@ -36,7 +36,7 @@ def gradient_figure(
     """What came back, over the same cells; None where nothing did."""
     if flow.gradient is None:
         return None
-    return _figure(symbol, "gradient", flow.gradient, crop, _marks(step, crop), _block(step, crop), labels)
+    return _figure(symbol, "gradient", flow.gradient, crop, winner_marks(step, crop), _block(step, crop), labels)
 
 
 def tensor_figure(symbol: str, style: str, tensor: Tensor, crop: Crop) -> Figure:
@@ -79,11 +79,8 @@ def switches_figure(step: Step, crop: Crop) -> Figure | None:
     return Figure("switches", map, f"the winner's place in its window, counted row by row: {cells}")
 
 
-def winners_in(step: Step, crop: Crop) -> set[Place]:
-    """Which cells of a crop of the input won a window."""
-    won = step.winners
-    if won is None:
-        return set()
+def _winners_of_maps(won: Winners, crop: Crop) -> set[Place]:
+    """For maps and volumes, of which one plane is shown."""
     dims = len(won.input_size)
     indices = won.indices[crop.index[: won.indices.dim() - dims]].flatten().tolist()
     width = won.input_size[-1]
@@ -95,12 +92,13 @@ def winners_in(step: Step, crop: Crop) -> set[Place]:
     return {(r, c) for r, c in inside if 0 <= r < height and 0 <= c < wide}
 
 
-def _marks(step: Step | None, crop: Crop) -> set[Place]:
+def winner_marks(step: Step | None, crop: Crop) -> set[Place]:
+    """Rows and columns, within a crop of a step's input, of the cells that won a window."""
     if step is None or step.winners is None:
         return set()
     dims = len(step.winners.input_size)
     if dims > 1:
-        return winners_in(step, crop)
+        return _winners_of_maps(step.winners, crop)
     return _winners_of_signals(step.winners, crop)
 
 

@@ -137,7 +137,10 @@ def _updates(trace: Trace, steps: Sequence[Step]) -> str:
     chosen = [update for update in trace.updates if update.name in shown or len(steps) == len(trace.steps)]
     if not chosen:
         return "<p>No weight among these steps can learn.</p>"
-    lead = f"<p><code>{escape(trace.rule)}</code>, lr = {short(trace.lr)}; a weight used more than once has one gradient, the sum over its uses.</p>"
+    lead = (
+        f"<p><code>{escape(trace.rule)}</code>, lr = {short(trace.lr)}; a weight that is used more than once has one "
+        "gradient, the sum over its uses.</p>"
+    )
     return lead + "".join(_update(update) for update in chosen)
 
 

@@ -84,7 +84,7 @@ def _by_window(value: Tensor, result: Tensor, win: Window | None) -> Winners | N
 
 
 def _adaptive(value: Tensor, result: Tensor, dims: int, output_size: Any) -> Winners | None:
-    pooled, indices = cast("tuple[Tensor, Tensor]", _ADAPTIVE[dims](value, output_size, return_indices=True))
+    pooled, indices = _ADAPTIVE[dims](value, output_size, return_indices=True)
     return Winners(indices, tuple(value.shape[-dims:])) if _same(pooled, result) else None
 
 
