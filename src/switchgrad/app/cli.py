@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 import switchgrad
-from switchgrad.app import console, look, tracing, use
+from switchgrad.app import console, gradients, look, tracing, use
 from switchgrad.app.options import recipe_fields, recipe_parameters
 from switchgrad.errors import DataWarning, SwitchgradError
 from switchgrad.train.interrupt import Interrupted
@@ -167,6 +167,14 @@ app.command(
         "switchgrad trace my_layers.py:Net --input-size 1x16x16 --label 0",
     )
 )(tracing.trace)
+app.command(
+    "check-gradients",
+    epilog=use.examples(
+        "switchgrad check-gradients lenet5",
+        "switchgrad check-gradients my_layers.py:MyPool --input 3x8x8",
+        "switchgrad check-gradients runs/digits-lenet5-1 --samples 200 --worst 20",
+    ),
+)(gradients.check_gradients)
 app.command()(look.info)
 data_app = typer.Typer(no_args_is_help=True, help="Look at data before training on them.")
 data_app.command("check", epilog=use.examples("switchgrad data check photos/"))(look.check)

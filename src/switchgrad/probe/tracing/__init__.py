@@ -13,10 +13,11 @@ from switchgrad.errors import ModelError
 from switchgrad.models.summarise.sight import tensors_in
 from switchgrad.models.summarise.table import by
 from switchgrad.probe.copying import copied
+from switchgrad.probe.tensors import mapped
 from switchgrad.probe.tracing.losses import Criterion, criterion
 from switchgrad.probe.tracing.record import Flow, Loss, Parameter, Step, Trace, Update, Winners
 from switchgrad.probe.tracing.steps import finished
-from switchgrad.probe.tracing.taps import Tap, mapped, on_cpu
+from switchgrad.probe.tracing.taps import Tap, on_cpu
 from switchgrad.probe.tracing.watch import Watch
 
 __all__ = ["Flow", "Loss", "Parameter", "Step", "Trace", "Update", "Winners", "trace"]

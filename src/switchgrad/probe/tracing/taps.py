@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
-
 import torch
 from torch import Tensor
 
@@ -39,14 +36,3 @@ def on_cpu(tensor: Tensor) -> Tensor:
 def alias(tensor: Tensor) -> Tensor:
     """The same numbers under another name, so that what comes back this way is told from what comes back other ways."""
     return tensor.view_as(tensor) if tensor.requires_grad and tensor.layout == torch.strided else tensor
-
-
-def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """``value`` with every tensor in plain tuples, lists and dictionaries changed; anything else stays as it is."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if type(value) in (tuple, list):
-        return type(value)(mapped(item, change) for item in cast("list[Any]", value))
-    if type(value) is dict:
-        return {key: mapped(item, change) for key, item in cast("dict[Any, Any]", value).items()}
-    return value

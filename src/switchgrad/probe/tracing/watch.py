@@ -14,8 +14,9 @@ from torch.overrides import TorchFunctionMode
 from switchgrad.models.summarise.facts import is_known
 from switchgrad.models.summarise.sight import tensors_in
 from switchgrad.probe.leaves import leaves
+from switchgrad.probe.tensors import mapped
 from switchgrad.probe.tracing.record import Kind
-from switchgrad.probe.tracing.taps import Tap, alias, mapped
+from switchgrad.probe.tracing.taps import Tap, alias
 
 _VIEWS_BY_NAME = frozenset({"T", "mT", "H", "mH", "real", "imag"})
 _NO_STEP = frozenset({"requires_grad_", "register_hook", "retain_grad", "backward", "detach", "detach_", "__repr__"})
