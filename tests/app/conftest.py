@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from switchgrad import data
+from switchgrad.app.cli import app
 from switchgrad.train import Run, fit
 
 
@@ -26,3 +28,19 @@ def pictures(tmp_path_factory) -> Path:
         Image.fromarray(split.images[number, 0].numpy()).save(folder / "more" / name)
     (folder / "notes.txt").write_text("no picture")
     return folder
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    """Run a command in an empty folder; ``cli("train", "digits")`` gives exit_code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    runner = CliRunner()
+
+    def call(*words):
+        result = runner.invoke(app, [str(word) for word in words])
+        assert "\x1b" not in result.output
+        assert "Traceback" not in result.output
+        return result
+
+    return call

@@ -8,29 +8,11 @@ import re
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
 import switchgrad
 from switchgrad import data
-from switchgrad.app.cli import app
 from switchgrad.app.options import recipe_fields
 from switchgrad.train import Recipe, Run
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch):
-    """Run a command in an empty folder; ``cli("train", "digits")`` gives exit_code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    runner = CliRunner()
-
-    def call(*words):
-        result = runner.invoke(app, [str(word) for word in words])
-        assert "\x1b" not in result.output
-        assert "Traceback" not in result.output
-        return result
-
-    return call
 
 
 def failed(result, sentence, code=1):

@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import io
 import re
-from html.parser import HTMLParser
 
 import pytest
 import torch
@@ -12,37 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pages import Page
 from switchgrad import data
 from switchgrad.train import Evaluation, Row, evaluate
 from switchgrad.train.charts import Line, line_chart, linear_ticks, log_ticks, whole_ticks
 from switchgrad.train.pictures import draw_confusion, draw_curves
 from switchgrad.train.report import data_uri, render
-
-VOID = {"meta", "img", "line", "polyline", "circle", "br", "i", "link"}
-
-
-class Page(HTMLParser):
-    """Collects what a page refers to, and checks that its tags nest."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.sources, self.pictures, self.cells, self.tags = [], [], [], [], []
-        self.feed(text)
-        self.close()
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.sources += [value for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
 
 
 def made_up(digits_run, classes, count=200, seed=0):

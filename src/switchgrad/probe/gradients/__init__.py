@@ -69,7 +69,8 @@ def check_gradients(
     """
     if samples < 1 or directions < 0 or not 0 < tolerance < 1:
         raise ModelError(
-            f"samples is {samples}, directions {directions}, tolerance {tolerance}; give 1 or more, 0 or more, below 1"
+            f"samples is {samples}, directions is {directions}, tolerance is {tolerance}; give at least 1, at least 0, "
+            "and a share between 0 and 1"
         )
     twin = copied(module).double()
     if training is not None:

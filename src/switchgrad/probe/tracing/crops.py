@@ -149,7 +149,7 @@ def told(crop: Crop, shape: tuple[int, ...]) -> str:
     >>> told(Crop((), (0, 1), (0, 10)), (10,))
     ''
     """
-    size = (1, *shape) if len(shape) < 2 else shape
+    size = (1, 1, *shape)
     spans = (("rows", crop.rows, size[-2]), ("columns", crop.columns, size[-1]))
     return ", ".join(
         f"{name} {start}–{stop - 1} of {cells}" for name, (start, stop), cells in spans if stop - start < cells
