@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
@@ -19,7 +20,7 @@ from switchgrad.probe.tracing.tables import chosen_steps, facts_of, norm, overvi
 
 VALUE, GRADIENT = "bright_blue", "yellow"
 Block: TypeAlias = list[Text]
-_GAP, _PIPE_WIDTH, _PER_LINE = 4, 160, 16
+_GAP, _PIPE_WIDTH, _PROSE_WIDTH, _PER_LINE = 4, 160, 120, 16
 
 
 def show(trace: Trace, title: str, *, side: int, layers: Sequence[str], brief: bool) -> None:
@@ -40,7 +41,7 @@ def show(trace: Trace, title: str, *, side: int, layers: Sequence[str], brief: b
         for line in _step(step, crops[step.number - 1], wide):
             out.print(line)
     out.print()
-    _loss(out, trace)
+    _loss(out, trace, wide)
     _updates(out, trace, {parameter.name for step in steps for parameter in step.parameters}, bool(layers))
 
 
@@ -49,7 +50,7 @@ def _step(step: Step, crops: Crops, wide: int) -> Iterator[Text]:
     after = ", ".join(times(flow.shape) for flow in step.outputs)
     what = f"  {step.type}({step.arguments})  " if step.kind == "layer" else f"  ({step.kind})  "
     yield Text(f"{step.number}  {step.title}", "bold") + Text(what, "dim") + Text(f"{before} → {after}")
-    yield from _rule(step.forward, step.backward)
+    yield from _rule(step.forward, step.backward, wide)
     values = [*_grids("x", step.inputs, crops.inputs, step), *_grids("y", step.outputs, crops.outputs)]
     back = [*_backs("dx", step.inputs, crops.inputs, step), *_backs("dy", step.outputs, crops.outputs)]
     yield from _beside(values, wide)
@@ -66,8 +67,11 @@ def _step(step: Step, crops: Crops, wide: int) -> Iterator[Text]:
         yield Text(f"   note: {note}", "italic")
 
 
-def _rule(forward: str, backward: str) -> list[Text]:
-    return [Text("   forward   ", VALUE) + Text(forward), Text("   backward  ", GRADIENT) + Text(backward)]
+def _rule(forward: str, backward: str, wide: int) -> Iterator[Text]:
+    """Both directions, in lines that a reader can take in."""
+    for name, style, words in (("forward", VALUE, forward), ("backward", GRADIENT, backward)):
+        for place, line in enumerate(textwrap.wrap(words, min(wide, _PROSE_WIDTH) - 13) or [""]):
+            yield Text(f"   {name if not place else '':<10}", style) + Text(line)
 
 
 def _beside(grids: Sequence[Block], wide: int) -> Iterator[Text]:
@@ -122,10 +126,10 @@ def _switches(codes: Tensor, crop: Crop) -> Block:
     return [head, *(Text("".join(f"{int(code):>6} " for code in row)) for row in crop.cut(codes))]
 
 
-def _loss(out: Console, trace: Trace) -> None:
+def _loss(out: Console, trace: Trace, wide: int) -> None:
     loss = trace.loss
     out.print(Text(f"loss  {loss.name} {short(loss.value)}", "bold"))
-    for line in _rule(loss.forward, loss.backward):
+    for line in _rule(loss.forward, loss.backward, wide):
         out.print(line)
     found = scores(trace)
     if found is not None:
