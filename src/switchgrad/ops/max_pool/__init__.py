@@ -11,6 +11,7 @@ from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, window
 from switchgrad.ops.max_pool import registration as registration  # what the operators mean on every device
 from switchgrad.ops.max_pool.autograd import pool, pool_with_codes
+from switchgrad.ops.override import overridable
 from switchgrad.ops.switches import Switches
 
 __all__ = ["max_pool1d", "max_pool2d", "max_pool3d"]
@@ -19,6 +20,7 @@ __all__ = ["max_pool1d", "max_pool2d", "max_pool3d"]
 Pooled: TypeAlias = Any
 
 
+@overridable()
 def max_pool2d(
     input: Tensor,
     kernel_size: IntOrTuple,
@@ -69,6 +71,7 @@ def max_pool2d(
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, return_switches)
 
 
+@overridable()
 def max_pool1d(
     input: Tensor,
     kernel_size: IntOrTuple,
@@ -94,6 +97,7 @@ def max_pool1d(
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, return_switches)
 
 
+@overridable()
 def max_pool3d(
     input: Tensor,
     kernel_size: IntOrTuple,

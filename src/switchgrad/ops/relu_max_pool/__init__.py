@@ -9,8 +9,9 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, window
-from switchgrad.ops.max_pool import Pooled, check_input
+from switchgrad.ops.max_pool import Pooled, check_input, max_pool2d
 from switchgrad.ops.max_pool import autograd as plain
+from switchgrad.ops.override import overridable
 from switchgrad.ops.relu_max_pool import registration as registration
 from switchgrad.ops.relu_max_pool.autograd import pool, pool_with_codes
 from switchgrad.ops.switches import Switches
@@ -18,6 +19,21 @@ from switchgrad.ops.switches import Switches
 __all__ = ["relu_max_pool2d"]
 
 
+def _unfused(
+    input: Tensor,
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None = None,
+    padding: Padding = 0,
+    dilation: IntOrTuple = 1,
+    ceil_mode: bool = False,
+    negative_slope: float = 0.0,
+    return_switches: bool = False,
+) -> Pooled:
+    active = F.relu(input) if negative_slope == 0 else F.leaky_relu(input, negative_slope)
+    return max_pool2d(active, kernel_size, stride, padding, dilation, ceil_mode, return_switches=return_switches)
+
+
+@overridable(unfused=_unfused)
 def relu_max_pool2d(
     input: Tensor,
     kernel_size: IntOrTuple,
