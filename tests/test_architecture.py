@@ -18,7 +18,7 @@ FLOORS = (
     ("ops",),
     ("nn",),
     ("fusion",),
-    ("models", "data"),
+    ("models", "data", "backprop"),
     ("train", "probe", "explain", "export", "reference"),
     ("tasks",),
     ("app",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from switchgrad.ops.conv_pool import registration as registration
 from switchgrad.ops.conv_pool.autograd import ConvArgs, ConvMaxPool
 from switchgrad.ops.conv_pool.reference import padded
 from switchgrad.ops.max_pool import Pooled, max_pool2d
+from switchgrad.ops.override import overridable
 from switchgrad.ops.relu_max_pool import relu_max_pool2d
 from switchgrad.ops.routing import is_transformed, window_args
 from switchgrad.ops.switches import Switches
@@ -23,6 +24,35 @@ from switchgrad.ops.switches import Switches
 __all__ = ["conv_max_pool2d", "conv_relu_max_pool2d", "why_not_fused"]
 
 
+def _in_steps(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: IntOrTuple = 1,
+    padding: Padding = 0,
+    dilation: IntOrTuple = 1,
+    groups: int = 1,
+    pool_size: IntOrTuple = 2,
+    pool_stride: IntOrTuple | None = None,
+    pool_padding: Padding = 0,
+    pool_dilation: IntOrTuple = 1,
+    ceil_mode: bool = False,
+    negative_slope: float = 0.0,
+    return_switches: bool = False,
+) -> Pooled:
+    """What `conv_relu_max_pool2d` is made of, for modes that change its parts."""
+    z = _Block(input, weight, bias, stride, padding, dilation, groups, True).convolved()
+    active = F.relu(z) if negative_slope == 0 else F.leaky_relu(z, negative_slope)
+    pooling = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
+    return max_pool2d(active, *pooling, return_switches=return_switches)
+
+
+def _in_steps_without_relu(*arguments: Any, **options: Any) -> Pooled:
+    return _in_steps(*arguments, **options, negative_slope=1.0)  # which leaves every number as it is
+
+
+@overridable(unfused=_in_steps)
 def conv_relu_max_pool2d(
     input: Tensor,
     weight: Tensor,
@@ -92,6 +122,7 @@ def conv_relu_max_pool2d(
     return F.leaky_relu(out, negative_slope)
 
 
+@overridable(unfused=_in_steps_without_relu)
 def conv_max_pool2d(
     input: Tensor,
     weight: Tensor,
@@ -207,10 +238,15 @@ class _Block:
     def _in_steps(
         self, pooling: tuple[IntOrTuple, IntOrTuple | None, Padding, IntOrTuple, bool], return_switches: bool
     ) -> Pooled:
-        stride, padding = self.conv
-        z = F.conv2d(padded(self.input, padding), self.weight, self.bias, tuple(stride), 0, self.dilation, self.groups)
         pool = relu_max_pool2d if self.relu else max_pool2d
-        return pool(z, *pooling, return_switches=return_switches)
+        return pool(self.convolved(), *pooling, return_switches=return_switches)
+
+    def convolved(self) -> Tensor:
+        """The convolution alone."""
+        stride, padding = self.conv
+        return F.conv2d(
+            padded(self.input, padding), self.weight, self.bias, tuple(stride), 0, self.dilation, self.groups
+        )
 
     def _fused(self, win: Window) -> tuple[Tensor, Tensor]:
         tensors = (self.input, self.weight, self.bias)
