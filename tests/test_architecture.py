@@ -14,7 +14,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    ("kernels", "geometry", "errors", "version", "page"),
+    ("kernels", "geometry", "errors", "memory", "version", "page"),
     ("ops",),
     ("nn",),
     ("fusion",),

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from switchgrad import backprop, data, fusion, models, probe, reference, train
     from switchgrad.fusion import optimize
     from switchgrad.kernels import info
+    from switchgrad.memory import keep_memory
     from switchgrad.probe.gradients import check_gradients
     from switchgrad.probe.tracing import trace
 
 __version__ = VERSION
 __all__ = [
-    "Switches", "__version__", "backprop", "check_gradients", "data", "fusion", "geometry", "info", "models", "nn",
+    "Switches", "__version__", "backprop", "check_gradients", "data", "fusion", "geometry", "info", "keep_memory", "models", "nn",
     "ops", "optimize", "probe", "reference", "trace", "train",
 ]  # fmt: skip
 
@@ -31,6 +32,7 @@ _LAZY = ("backprop", "data", "fusion", "models", "probe", "reference", "train")
 _LAZY_FUNCTIONS = {
     "check_gradients": "switchgrad.probe.gradients",
     "info": "switchgrad.kernels",
+    "keep_memory": "switchgrad.memory",
     "optimize": "switchgrad.fusion",
     "trace": "switchgrad.probe.tracing",
 }

@@ -14,7 +14,8 @@ from torch import nn
 
 from switchgrad import data, train
 from switchgrad.errors import DataError, ModelError, RunError
-from switchgrad.train import Progress, Recipe, Run, fit
+from switchgrad.fusion.modules import is_optimized
+from switchgrad.train import Progress, Recipe, Run, fit, fitting
 from switchgrad.train.record import read_rows
 
 
@@ -250,6 +251,27 @@ def test_bad_weights_end_in_words_with_the_last_good_state_on_disk(tmp_path):
         fit("digits", "lenet5", out=tmp_path / "r", epochs=2, lr=1000, clip_grad_norm=0, warmup_epochs=0, threads=1)
     with safe_open(str(tmp_path / "r" / "last" / "state.safetensors"), framework="pt") as file:
         assert all(file.get_tensor(name).isfinite().all() for name in file.keys())  # noqa: SIM118
+
+
+def test_fused_operators_run_by_default_and_can_be_left_out(tmp_path, monkeypatch):
+    seen = []
+    real = fitting.train
+    monkeypatch.setattr(fitting, "train", lambda model, *rest: (seen.append(is_optimized(model)), real(model, *rest)))
+    for name, options in (("fused", {}), ("plain", {"optimize": False})):
+        run = fit("digits", "lenet5", out=tmp_path / name, epochs=1, threads=1, **options)
+        assert f"optimize = {str(name == 'fused').lower()}" in (run.folder / "config.toml").read_text()
+        assert run.accuracy > 0.5
+    assert seen == [True, False]
+    with pytest.raises(RunError, match=r"optimize is False, but the run to resume has True"):
+        fit("digits", "lenet5", out=tmp_path / "fused", resume=True, optimize=False)
+
+
+def test_a_module_that_cannot_be_copied_trains_without(tmp_path):
+    model = TinyNet()
+    model.lock = threading.Lock()
+    with pytest.raises(RunError, match="optimize=False"):
+        fit("digits", model, out=tmp_path / "one", epochs=1)
+    assert fit("digits", model, out=tmp_path / "two", epochs=1, optimize=False).recipe.optimize is False
 
 
 def test_names_of_the_room_are_found():

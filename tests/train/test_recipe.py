@@ -46,6 +46,7 @@ VALID = {
     "device": st.sampled_from(["auto", "cpu", "cuda"]),
     "threads": st.integers(0, 4096),
     "channels_last": st.booleans(),
+    "optimize": st.booleans(),
     "save_every_s": st.floats(0, 1e9),
 }
 SCHEDULES = st.sampled_from([("cosine", ()), ("constant", ()), ("step", (3,)), ("step", (1, 5, 70))])
@@ -97,6 +98,7 @@ WRONG = {
     "device": ["gpu", "cuda:0"],
     "threads": [-1, 4097],
     "channels_last": [0],
+    "optimize": ["yes"],
     "save_every_s": [-1],
 }
 

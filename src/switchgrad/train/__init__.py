@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from switchgrad.train.evaluation import ClassScore, Evaluation, Mistake, evaluate
     from switchgrad.train.fitting import fit, resume
     from switchgrad.train.interrupt import Interrupted
-    from switchgrad.train.memory import keep_memory
     from switchgrad.train.position import Position, Row
     from switchgrad.train.progress import Plan, Progress
     from switchgrad.train.recipe import Recipe
@@ -36,7 +35,6 @@ _HOMES = {
     "Run": "run",
     "evaluate": "evaluation",
     "fit": "fitting",
-    "keep_memory": "memory",
     "learning_rate": "schedule",
     "resume": "fitting",
 }
@@ -54,7 +52,6 @@ __all__ = [
     "Run",
     "evaluate",
     "fit",
-    "keep_memory",
     "learning_rate",
     "resume",
 ]

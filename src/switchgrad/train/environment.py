@@ -8,7 +8,7 @@ from collections.abc import Generator
 import torch
 
 from switchgrad.errors import RunError
-from switchgrad.train.memory import keep_memory
+from switchgrad.memory import keep_memory
 from switchgrad.train.recipe import Recipe
 
 SMALL_BATCH_VALUES = 2**14

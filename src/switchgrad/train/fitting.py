@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from switchgrad import data as data_sets
 from switchgrad.data import Dataset
-from switchgrad.errors import RunError
+from switchgrad.errors import ModelError, RunError
+from switchgrad.fusion import optimize
 from switchgrad.train import checkpoint, record
 from switchgrad.train.atomic import sweep
 from switchgrad.train.batches import Batches
@@ -98,6 +99,13 @@ def check_network(network: nn.Module, dataset: Dataset, device: torch.device) ->
     )
 
 
+def _fast(network: nn.Module) -> nn.Module:
+    try:
+        return optimize(network)
+    except ModelError as error:
+        raise RunError(f"{error}; or train it as it is: optimize=False") from error
+
+
 def _data_name(data: str | Path | Dataset) -> str:
     """What the recipe says of the data: a name as it is, a folder as an absolute path that holds from anywhere."""
     if isinstance(data, Dataset):
@@ -144,6 +152,7 @@ class _Session:
         self.folder, self.recipe, self.dataset, self.progress = folder, recipe, dataset, progress
         self.request, self.device, self.layout = request, device, layout
         self.network = cast("Any", network).to(memory_format=layout) if recipe.channels_last else network
+        self.fast = _fast(self.network) if recipe.optimize else self.network  # the same weights; what trains
         self.optimizer = make_optimizer(network, recipe)
         self.digest = digest(dataset)
         self.identity = {
@@ -160,7 +169,7 @@ class _Session:
             self.train_images, self.train_labels, self.recipe.batch_size, self.recipe.seed, self._prepare_training
         )
         self.progress.start(self._plan(len(batches)), position)
-        train(self.network, self.optimizer, batches, self._validate, self.recipe, position, self)
+        train(self.fast, self.optimizer, batches, self._validate, self.recipe, position, self)
         return self._finish()
 
     def after_step(self, position: Position) -> None:
@@ -196,7 +205,7 @@ class _Session:
         reason = "early stop" if out_of_patience(self.position, self.recipe) else "all epochs"
         self.progress.finish(reason)
         run = Run.load(self.folder.path, self.network)
-        write_report(self.folder, run, self.dataset, self._validate(self.network))
+        write_report(self.folder, run, self.dataset, self._validate(self.fast))
         return run
 
     def _plan(self, steps: int) -> Plan:

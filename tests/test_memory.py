@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from switchgrad.train import keep_memory
+from switchgrad import keep_memory
 
 resource = pytest.importorskip("resource", reason="needs POSIX's count of page faults")
 MIB = 2**20
@@ -62,8 +62,21 @@ def test_elsewhere_the_block_just_runs(monkeypatch):
 
 
 def test_an_error_in_the_block_restores_too():
-    from switchgrad.train import memory
+    from switchgrad import memory
 
     with pytest.raises(KeyError), keep_memory():
         raise KeyError
+    assert memory._users == 0
+
+
+def test_one_call_keeps_until_released():
+    from switchgrad import memory
+
+    kept = keep_memory()
+    if not kept:
+        pytest.skip("needs Linux with glibc")
+    assert faults_of_a_tensor_made_again_and_again() < 100
+    kept.release()
+    kept.release()
+    assert not kept
     assert memory._users == 0

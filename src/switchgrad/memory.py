@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import sys
-from collections.abc import Generator
 from threading import Lock
 
 # Numbers of mallopt(3) in glibc.
@@ -20,28 +18,53 @@ _users = 0
 _lock = Lock()
 
 
-@contextlib.contextmanager
-def keep_memory() -> Generator[bool]:
-    """Within the block, freed memory stays with the process; at its end, what is free goes back to the system.
+class KeptMemory:
+    """What `keep_memory` gives: true where memory is kept, until `release` or the end of its ``with`` block."""
+
+    def __init__(self, libc: ctypes.CDLL | None) -> None:
+        self._libc = libc
+
+    def release(self) -> None:
+        """Give free memory back to the system, unless somebody else keeps it; a second call does nothing."""
+        libc, self._libc = self._libc, None
+        if libc is not None:
+            _leave(libc)
+
+    def __bool__(self) -> bool:
+        return self._libc is not None
+
+    def __enter__(self) -> KeptMemory:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+def keep_memory() -> KeptMemory:
+    """From now on, or within a ``with`` block, memory that tensors free stays with the process and is used again.
 
     By default glibc maps each large block afresh, and the kernel fills it page by page at first touch; a training
     step frees and asks for the same sizes again and again, so a fifth to a quarter of it can be page faults. Here
-    ``mallopt`` switches mapping and trimming off for the duration. The value is True where that is in force: Linux with
-    glibc; elsewhere the block just runs. Blocks may nest and overlap in threads: the last to end restores.
+    ``mallopt`` switches mapping and trimming off. `switchgrad.train` does so by itself; call it once at the start of a
+    loop of your own.
+
+    It costs memory: the process stays as large as it was at its largest until the end of the block or `release`, and
+    where sizes vary from step to step, freed blocks leave gaps that make it larger still. It acts on everything in the
+    process that uses ``malloc``, and not on CUDA's memory, which PyTorch keeps anyway.
+
+    The answer is true where that is in force: Linux with glibc; elsewhere nothing happens. Blocks may nest and overlap
+    in threads: the last to end restores what glibc does by default, tuning by ``MALLOC_*`` variables excepted.
 
     >>> with keep_memory() as kept:
-    ...     kept in (True, False)
+    ...     bool(kept) in (True, False)
     True
+    >>> bool(kept)
+    False
     """
     libc = _glibc()
-    if libc is None:
-        yield False
-        return
-    _enter(libc)
-    try:
-        yield True
-    finally:
-        _leave(libc)
+    if libc is not None:
+        _enter(libc)
+    return KeptMemory(libc)
 
 
 def _glibc() -> ctypes.CDLL | None:
