@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 __all__ = [
-    "Switches", "__version__", "backprop", "check_gradients", "data", "fusion", "geometry", "info", "keep_memory", "models", "nn",
-    "ops", "optimize", "probe", "reference", "trace", "train",
+    "Switches", "__version__", "backprop", "check_gradients", "data", "fusion", "geometry", "info", "keep_memory",
+    "models", "nn", "ops", "optimize", "probe", "reference", "trace", "train",
 ]  # fmt: skip
 
 # The upper floors load on first use, so that a user of the layers alone pays for nothing else.
