@@ -90,7 +90,7 @@ constexpr bool has_parts = true;
 
 inline uint64_t first_lanes(int64_t lanes) { return _bzhi_u64(~uint64_t{0}, static_cast<uint64_t>(lanes)); }
 
-// Masks count lanes of their own width; codes are bytes or words in vectors shorter than 64 bytes.
+// Masks count lanes of their own width; single bytes come in vectors of any length.
 template <class V, class E>
 SWITCHGRAD_INLINE V load(const E* from, Part part) {
   const uint64_t mask = first_lanes(part.lanes);
@@ -102,6 +102,9 @@ SWITCHGRAD_INLINE V load(const E* from, Part part) {
   } else if constexpr (sizeof(V) == 32) {
     if constexpr (sizeof(E) == 1) return bits<V>(_mm256_maskz_loadu_epi8(static_cast<__mmask32>(mask), from));
     if constexpr (sizeof(E) == 2) return bits<V>(_mm256_maskz_loadu_epi16(static_cast<__mmask16>(mask), from));
+    if constexpr (sizeof(E) == 4) return bits<V>(_mm256_maskz_loadu_epi32(static_cast<__mmask8>(mask), from));
+  } else if constexpr (sizeof(V) == 16 && sizeof(E) == 2) {
+    return bits<V>(_mm_maskz_loadu_epi16(static_cast<__mmask8>(mask), from));
   } else if constexpr (sizeof(V) == 16) {
     return bits<V>(_mm_maskz_loadu_epi8(static_cast<__mmask16>(mask), from));
   } else {
@@ -120,6 +123,9 @@ SWITCHGRAD_INLINE void store(E* to, V v, Part part) {
   } else if constexpr (sizeof(V) == 32) {
     if constexpr (sizeof(E) == 1) _mm256_mask_storeu_epi8(to, static_cast<__mmask32>(mask), bits<__m256i>(v));
     if constexpr (sizeof(E) == 2) _mm256_mask_storeu_epi16(to, static_cast<__mmask16>(mask), bits<__m256i>(v));
+    if constexpr (sizeof(E) == 4) _mm256_mask_storeu_epi32(to, static_cast<__mmask8>(mask), bits<__m256i>(v));
+  } else if constexpr (sizeof(V) == 16 && sizeof(E) == 2) {
+    _mm_mask_storeu_epi16(to, static_cast<__mmask8>(mask), bits<__m128i>(v));
   } else if constexpr (sizeof(V) == 16) {
     _mm_mask_storeu_epi8(to, static_cast<__mmask16>(mask), bits<__m128i>(v));
   } else {

@@ -6,6 +6,7 @@
 // and asks for the table of the chosen instruction set with kernels(SWITCHGRAD_OF_EACH_ISA(max_pool_table)).
 #pragma once
 
+#include "batch_norm/job.h"
 #include "common/table.h"
 
 namespace switchgrad {
@@ -57,5 +58,6 @@ const Table& kernels(const TableOfEachIsa<Table>& tables) {
 
 SWITCHGRAD_TABLE(MaxPoolTable, max_pool_table)
 SWITCHGRAD_TABLE(ReluMaxPoolTable, relu_max_pool_table)
+SWITCHGRAD_TABLE(BatchNormTable, batch_norm_table)
 
 }  // namespace switchgrad

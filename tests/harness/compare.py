@@ -28,6 +28,18 @@ def require_same(got: Tensor, wanted: Tensor, what: str) -> None:
         )
 
 
+def require_agree(got: Tensor, wanted: Tensor, exact: bool, what: str) -> None:
+    """Two ways to compute the same: bit for bit, or where not ``exact`` up to the rounding of the largest number."""
+    if exact or not got.is_floating_point() or not got.numel():
+        require_same(got, wanted, what)
+        return
+    if got.shape != wanted.shape or got.dtype != wanted.dtype:
+        raise AssertionError(f"{what}: got {tuple(got.shape)} {got.dtype}, wanted {tuple(wanted.shape)} {wanted.dtype}")
+    error, largest = (got.double() - wanted.double()).abs().max(), wanted.double().abs().max()
+    if not bool(error <= 8 * torch.finfo(got.dtype).eps * largest):
+        raise AssertionError(f"{what}: differs by {error:.3g} where the largest number is {largest:.3g}")
+
+
 def to_array(x: Tensor) -> np.ndarray:
     """As NumPy for the loops; bfloat16 travels as float32, which holds it exactly."""
     return (x.float() if x.dtype == torch.bfloat16 else x).detach().contiguous().numpy()

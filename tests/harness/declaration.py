@@ -76,6 +76,7 @@ class Operator:
     spatial: Callable[[Case], int] = lambda case: len(case.shapes[0]) - 2
     # -- what it promises
     exact: bool = True  # values equal the reference bit for bit; otherwise by yardstick
+    same_bits: bool = True  # in every layout; otherwise the same up to rounding
     unbatched: bool = True  # the batch axis may be missing
     empty_batch: bool = True
     keeps_layout: bool = True  # results have the memory format of the first tensor

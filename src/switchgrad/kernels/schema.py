@@ -9,6 +9,11 @@ import torch
 _WINDOW = "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode"
 
 _CONV = "int[] conv_stride, int[] conv_padding"
+_NORM = (
+    "Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool training, float eps"
+)
+_KEPT = "Tensor? weight, Tensor? bias, Tensor statistics, bool training, float eps"
+_GRADIENTS = "(Tensor input_grad, Tensor weight_grad, Tensor bias_grad)"
 
 SCHEMAS = {
     "max_pool": f"(Tensor input, {_WINDOW}) -> (Tensor values, Tensor codes)",
@@ -23,6 +28,16 @@ SCHEMAS = {
     "conv_max_pool_backward": f"(Tensor grad, Tensor codes, Tensor input, Tensor weight, {_CONV}, {_WINDOW}, "
     "bool input_wanted, bool weight_wanted, bool bias_wanted) "
     "-> (Tensor input_grad, Tensor weight_grad, Tensor bias_grad)",
+    "batch_norm_relu": f"({_NORM}) -> (Tensor output, Tensor statistics)",
+    "batch_norm_relu_backward": f"(Tensor grad, Tensor input, {_KEPT}) -> {_GRADIENTS}",
+    "batch_norm_relu_max_pool": f"({_NORM}, {_WINDOW}) -> (Tensor values, Tensor codes, Tensor statistics)",
+    "batch_norm_relu_max_pool_values": f"({_NORM}, {_WINDOW}) -> (Tensor values, Tensor statistics)",
+    "batch_norm_relu_max_pool_backward": (
+        f"(Tensor grad, Tensor input, Tensor codes, {_KEPT}, {_WINDOW}) -> {_GRADIENTS}"
+    ),
+    "batch_norm_move": (
+        "(Tensor(a!) running_mean, Tensor(b!) running_var, Tensor statistics, float momentum, int count) -> ()"
+    ),
     "max_unpool": "(Tensor values, Tensor indices, SymInt[] output_size) -> Tensor",
 }
 

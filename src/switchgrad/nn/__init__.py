@@ -15,7 +15,7 @@ from switchgrad.nn.attention import (
 from switchgrad.nn.contrast import LocalContrastNorm
 from switchgrad.nn.drop_connect import DropConnect
 from switchgrad.nn.fully_convolutional import to_fully_convolutional
-from switchgrad.nn.fused import ReLUMaxPool2d
+from switchgrad.nn.fused import BatchNormReLU2d, BatchNormReLUMaxPool2d, ReLUMaxPool2d
 from switchgrad.nn.locally_connected import LocallyConnected1d, LocallyConnected2d
 from switchgrad.nn.mapped_conv import MappedConv2d
 from switchgrad.nn.maxout import ChannelMaxout, Maxout
@@ -79,6 +79,8 @@ from switchgrad.nn.subsampling import TrainableSubsampling2d
 
 __all__ = [
     "AutoPool",
+    "BatchNormReLU2d",
+    "BatchNormReLUMaxPool2d",
     "ChannelMaxout",
     "ClusterPool",
     "ConvPoolAdd",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from switchgrad import ops
 from switchgrad.geometry import IntOrTuple, Padding, window
 from switchgrad.ops.max_pool import Pooled
 
-__all__ = ["ReLUMaxPool2d"]
+__all__ = ["BatchNormReLU2d", "BatchNormReLUMaxPool2d", "ReLUMaxPool2d"]
 
 
 class ReLUMaxPool2d(nn.Module):
@@ -58,4 +59,80 @@ class ReLUMaxPool2d(nn.Module):
         return (
             f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
             f"dilation={self.dilation}, ceil_mode={self.ceil_mode}{slope}"
+        )
+
+
+class BatchNormReLU2d(nn.BatchNorm2d):
+    """`switchgrad.ops.batch_norm_relu` as a layer, for ``BatchNorm2d`` and ``ReLU`` in a row.
+
+    It is a ``torch.nn.BatchNorm2d``: the same arguments, parameters, buffers and state_dict, and the same running
+    statistics after every step, the average of all batches (``momentum=None``) included.
+
+    >>> import torch
+    >>> BatchNormReLU2d(3)(torch.randn(4, 3, 5, 5)).min().item()
+    0.0
+    >>> list(BatchNormReLU2d(3).state_dict())
+    ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input_dim(input)
+        return ops.batch_norm_relu(input, *self._normalisation())
+
+    def _normalisation(
+        self,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, bool, float, float]:
+        """Running statistics, parameters, whether to measure, momentum and eps, as torch.nn.BatchNorm2d has them."""
+        momentum = self.momentum
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            momentum = 1.0 / float(self.num_batches_tracked) if momentum is None else momentum
+        measures = self.training or (self.running_mean is None and self.running_var is None)
+        keeps = not self.training or self.track_running_stats
+        mean, var = (self.running_mean, self.running_var) if keeps else (None, None)
+        return mean, var, self.weight, self.bias, measures, momentum or 0.0, self.eps
+
+
+class BatchNormReLUMaxPool2d(BatchNormReLU2d):
+    """`switchgrad.ops.batch_norm_relu_max_pool2d` as a layer, for ``BatchNorm2d``, ``ReLU`` and ``MaxPool2d`` in a row.
+
+    Parameters, buffers and state_dict are those of ``torch.nn.BatchNorm2d``, as in `BatchNormReLU2d`.
+
+    >>> import torch
+    >>> BatchNormReLUMaxPool2d(64, 3, stride=2, padding=1)(torch.randn(2, 64, 112, 112)).shape
+    torch.Size([2, 64, 56, 56])
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        kernel_size: IntOrTuple,
+        stride: IntOrTuple | None = None,
+        padding: Padding = 0,
+        dilation: IntOrTuple = 1,
+        ceil_mode: bool = False,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        window(2, kernel_size, stride, padding, dilation, ceil_mode, (1, 1))  # refuse what never fits
+        self.kernel_size = kernel_size
+        self.stride = kernel_size if stride is None else stride
+        self.padding = padding
+        self.dilation = dilation
+        self.ceil_mode = ceil_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input_dim(input)
+        window = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        return ops.batch_norm_relu_max_pool2d(input, *self._normalisation(), *window)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{super().extra_repr()}, kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
+            f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
         )

@@ -1,5 +1,6 @@
 """Floor 1: operators, each with its meaning, its checks, its dispatch and its backward."""
 
+from switchgrad.ops.batch_norm import batch_norm_relu, batch_norm_relu_max_pool2d
 from switchgrad.ops.conv_pool import conv_max_pool2d, conv_relu_max_pool2d
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 from switchgrad.ops.max_unpool import max_unpool1d, max_unpool2d, max_unpool3d
@@ -92,6 +93,8 @@ __all__ = [
     "Switches",
     "auto_pool",
     "auto_pooling_loss",
+    "batch_norm_relu",
+    "batch_norm_relu_max_pool2d",
     "batched_nms",
     "box_area",
     "box_iou",
