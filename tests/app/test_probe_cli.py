@@ -39,7 +39,7 @@ def mine(tmp_path):
 
 
 def test_trace_tells_every_step_and_draws_the_page(cli, tmp_path):
-    result = cli("trace", "lenet5", "--html", "page.html", "--seed", 3)
+    result = cli("trace", "lenet5", "--html", "page.html", "--seed", 3, "--pictures", "drawn")
     assert result.exit_code == 0, result.output
     out = result.stdout
     assert out.startswith("lenet5 on held-out picture 0 of digits\n")
@@ -51,7 +51,10 @@ def test_trace_tells_every_step_and_draws_the_page(cli, tmp_path):
     marked = re.findall(r"\[−?[\d.]+\]", out.partition("\nloss  cross-entropy")[0])
     assert len(marked) == 2 * (16 + 4)  # the winners of a map of S2 and of S4, values and gradients
     assert max(map(len, out.splitlines())) < 200
-    assert result.stderr == "page      page.html\n"
+    assert result.stderr == "page      page.html\npictures  drawn\n"
+    drawn = sorted(path.name for path in (tmp_path / "drawn").iterdir())
+    assert drawn[:3] == ["01-c1.svg", "02-relu1.svg", "03-s2.svg"]
+    assert len(drawn) == 12
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "One training iteration: lenet5 on held-out picture 0 of digits" in page
     assert cli("trace", "lenet5", "--seed", 3).stdout == out

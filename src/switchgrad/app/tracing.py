@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +27,8 @@ from switchgrad.app.subject import (
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from switchgrad.probe.tracing import Trace
 
 
 def trace(
@@ -62,6 +66,9 @@ def trace(
         Path | None,
         typer.Option(metavar="FILE", help="Write it as a page that needs nothing else, with grids drawn."),
     ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Draw each step as an SVG file in this folder.")
+    ] = None,
 ) -> None:
     """Show one training iteration of a network, step by step, on one picture.
 
@@ -98,6 +105,23 @@ def trace(
     if html is not None:
         write_text(html, page.render(story, side=crop, layers=layers, title=f"One training iteration: {title}"))
         console.note(f"page      {html}")
+    if pictures is not None:
+        _draw(story, pictures, crop, layers)
+
+
+def _draw(story: Trace, folder: Path, side: int, layers: Sequence[str]) -> None:
+    from switchgrad.probe.tracing.crops import crops_of
+    from switchgrad.probe.tracing.picture import picture
+    from switchgrad.probe.tracing.tables import chosen_steps
+    from switchgrad.train.atomic import write_text
+
+    crops = crops_of(story, side)
+    folder.mkdir(parents=True, exist_ok=True)
+    for step in chosen_steps(story, layers):
+        name = re.sub(r"[^\w.-]+", "-", step.title).strip("-")
+        text = picture(step, crops[step.number - 1], weights=bool(step.parameters))
+        write_text(folder / f"{step.number:02}-{name}.svg", text)
+    console.note(f"pictures  {folder}")
 
 
 def _subject(
