@@ -167,7 +167,7 @@ def test_check_gradients_of_runs_and_of_words(cli, run, mine):
 
 def test_help_teaches(cli):
     text = cli("trace", "--help").output
-    for option in ["label", "data", "index", "layer", "crop", "lr", "seed", "input-size", "html", "brief", "eval"]:
+    for option in ["label", "data", "index", "layer", "crop", "lr", "seed", "input-size", "html", "pictures", "eval"]:
         assert f"--{option}" in text
     assert "switchgrad trace lenet5 --html trace.html" in text
     text = cli("check-gradients", "--help").output

@@ -69,6 +69,16 @@ def test_the_loss_after_is_that_of_the_updated_weights():
     assert story.loss.after < story.loss.value
 
 
+class Twice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, dy):
+        return 2 * dy
+
+
 class Everything(nn.Module):
     """A bit of all: a layer twice, in place, functions, a residual, recurrence, attention, a layer never called."""
 
@@ -93,7 +103,7 @@ class Everything(nn.Module):
         h, _ = self.attention(h, h, h)
         h = self.drop(self.normed(h)) + self.embed(words)
         h = self.norm(h.transpose(1, 2))
-        h = switchgrad.ops.max_pool1d(h, 2)
+        h = Twice.apply(switchgrad.ops.max_pool1d(h, 2))
         return self.head(h.flatten(1).contiguous())
 
 
@@ -123,10 +133,12 @@ def test_any_module_is_told_step_by_step():
     assert titles[:6] == ["twice", "act", "twice (call 2)", "add", "relu", "mul"]
     assert "multi_head_attention_forward in attention" in titles
     kinds = {step.kind: step for step in story.steps}
-    assert kinds["unseen"].type.endswith("MaxPoolBackward")
+    assert kinds["unseen"].type == "TwiceBackward"
+    assert "the tape holds TwiceBackward here" in kinds["unseen"].backward
     assert "flatten" in titles
     assert "contiguous" not in titles  # nothing happened
     steps = by_title(story)
+    assert steps["max_pool1d"].winners.codes.shape == (3, 4, 2)
     assert steps["embed"].inputs[0].gradient is None
     assert steps["embed"].parameters[0].name == "embed.weight"
     assert [p.name for p in steps["mul"].parameters] == ["scale"]
@@ -249,6 +261,8 @@ def test_rules_come_from_the_class_or_its_docstring():
     assert "winner" in layer_rule(Documented(2)).backward
     assert documented(Documented) == ("Something new.", "dx is dy at the winner.")
     assert layer_rule(nn.Hardswish()).backward == "what its own backward says."
+    told = layer_rule(switchgrad.nn.SoftPool2d(2))
+    assert told.backward == "∂y / ∂x_i = w_i (1 + x_i - y)."
     assert function_rule("erfinv").backward == "PyTorch's own derivative of erfinv."
     for name in models.names():
         for layer in models.create(name).children():

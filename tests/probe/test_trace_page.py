@@ -45,7 +45,7 @@ def test_the_page_tells_everything(story):
     assert text.count('aria-label="switch map of ') == 2
     assert "&lt;3&gt; ← target" in text
     assert "<3>" not in text
-    assert f"{story.loss.value:.3g} → {story.loss.after:.3g} after the update" in text
+    assert f"{story.loss.value:.3g} → {story.loss.after:.3g}<" in text
 
 
 def test_a_grid_holds_the_numbers():

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from torch import nn
 
+from switchgrad import ops
+
 
 class Rule(NamedTuple):
     """Both directions in a sentence or two."""
@@ -73,6 +75,10 @@ _MEAN = Rule("the mean of n values.", "each of them gets dy / n.")
 _SUM = Rule("the sum.", "every addend gets dy.")
 _LARGEST = Rule("the largest value.", "dy goes to the largest; equal ones share it or the first takes all.")
 
+_TEX = (
+    *((r"\partial ", "∂"), (r"\sum", "Σ"), (r"\alpha", "α"), (r"\beta", "β"), (r"\gamma", "γ"), (r"\sigma", "σ")),
+    *((r"\lambda", "λ"), (r"\mu", "μ"), (r"\cdot", "·"), (r"\; ", " "), (r"\, ", " ")),
+)
 _LAYERS: dict[str, Rule] = {
     **dict.fromkeys(("Conv1d", "Conv2d", "Conv3d"), _CONVOLUTION),
     **dict.fromkeys(("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"), _TRANSPOSED),
@@ -196,13 +202,14 @@ def layer_rule(layer: nn.Module, functions: tuple[str, ...] = ()) -> Rule:
     return Rule("what its own code says.", "what its own backward says.")
 
 
-def function_rule(name: str) -> Rule:
-    """The rule of a function by its name.
+def function_rule(name: str, function: object = None) -> Rule:
+    """The rule of a function by its name, else by its docstring's word on the backward.
 
     >>> function_rule("add").backward
     'both get dy (summed over axes that were broadcast): a sum copies the gradient.'
     """
-    return _FUNCTIONS.get(name, Rule(f"PyTorch's {name}.", f"PyTorch's own derivative of {name}."))
+    told = _FUNCTIONS.get(name) or documented(function)
+    return told or Rule(f"PyTorch's {name}.", f"PyTorch's own derivative of {name}.")
 
 
 def unseen_rule(nodes: str) -> Rule:
@@ -214,14 +221,26 @@ def unseen_rule(nodes: str) -> Rule:
 
 
 def documented(thing: object) -> Rule | None:
-    """The first sentence of a docstring and its paragraph that begins with ``Backward:``, in plain text."""
-    text = inspect.getdoc(thing) or ""
+    """The first sentence of a docstring and its paragraph that begins with ``Backward:``, in plain text.
+
+    A layer's docstring may point at its operator's, and an operator of one or three axes at that of two.
+
+    >>> import switchgrad
+    >>> documented(switchgrad.nn.SoftPool1d) == documented(switchgrad.ops.soft_pool2d)
+    True
+    """
+    text = "" if thing is None else inspect.getdoc(thing) or ""
     backward = re.search(r"Backward: (.*?)(?:\n\n|\Z)", text, re.DOTALL)
-    if backward is None:
-        return None
-    return Rule(_plain(text.split("\n\n")[0]), _plain(backward[1]))
+    if backward is not None:
+        return Rule(_plain(text.split("\n\n")[0]), _plain(backward[1]))
+    pointed = re.search(r"`(?:switchgrad\.ops\.)?(\w+_\w+|\w+pool\dd)`", text)
+    operator = None if pointed is None else getattr(ops, pointed[1], None)
+    return None if operator is None or operator is thing else documented(operator)
 
 
 def _plain(text: str) -> str:
-    without = re.sub(r":\w+:(?=`)", "", " ".join(text.split()))
+    """A docstring's sentence without markup, and without what it raises."""
+    without = re.sub(r":\w+:(?=`)", "", " ".join(text.split()).split(" Raises ")[0])
+    for tex, sign in _TEX:
+        without = without.replace(tex, sign)
     return without.replace("``", "").replace("`", "")

@@ -46,7 +46,7 @@ def _step(number: int, seen: Seen) -> Step:
 def _rule(seen: Seen, functions: tuple[str, ...]) -> Rule:
     if seen.module is not None:
         return layer_rule(seen.module, functions)
-    return unseen_rule(seen.type) if seen.kind == "unseen" else function_rule(seen.type)
+    return unseen_rule(seen.type) if seen.kind == "unseen" else function_rule(seen.type, seen.function)
 
 
 def _winners(seen: Seen, inputs: tuple[Flow, ...], outputs: tuple[Flow, ...]) -> Winners | None:

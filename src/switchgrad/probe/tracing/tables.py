@@ -35,7 +35,7 @@ def chosen_steps(trace: Trace, layers: Sequence[str]) -> list[Step]:
 
 def facts_of(trace: Trace) -> dict[str, str]:
     """What the reader should know first."""
-    facts = {"loss": f"{short(trace.loss.value)} → {short(trace.loss.after)} after the update"}
+    facts = {"loss": f"{short(trace.loss.value)} → {short(trace.loss.after)}"}
     if trace.target is not None and not trace.target.is_floating_point() and trace.target.numel() == 1:
         facts["target"] = _class(trace, int(trace.target))
         guess = trace.loss.output.value.flatten()
