@@ -150,6 +150,21 @@ def test_fused_convolutions(one, compiled):
     torch.testing.assert_close(torch.autograd.grad(y, x, g), torch.autograd.grad(steps, x, g))
 
 
+@pytest.mark.parametrize("pooled", [True, False])
+def test_fused_batch_norms(pooled):
+    torch.manual_seed(0)
+    x = torch.randn(3, 2, 4, 4, requires_grad=True)
+    statistics = [torch.zeros(2), torch.ones(2), torch.randn(2), torch.randn(2)]
+    with routing(relu="guided", pool="uniform"):
+        fused = ops.batch_norm_relu_max_pool2d if pooled else ops.batch_norm_relu
+        y = fused(x, *(t.clone() for t in statistics), training=True)
+    z = backprop.relu(functional.batch_norm(x, *(t.clone() for t in statistics), training=True), "guided")
+    steps = backprop.max_pool(z, 2, rule="uniform") if pooled else z
+    torch.testing.assert_close(y, steps)
+    g = torch.randn_like(y)
+    torch.testing.assert_close(torch.autograd.grad(y, x, g), torch.autograd.grad(steps, x, g))
+
+
 def test_an_optimised_network_explains_as_the_network_itself():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
@@ -12,11 +13,47 @@ from switchgrad.geometry import IntOrTuple, Padding, Window, window
 from switchgrad.ops.batch_norm import reference
 from switchgrad.ops.batch_norm import registration as registration
 from switchgrad.ops.batch_norm.autograd import BatchNormReLU, BatchNormReLUMaxPool, chain
+from switchgrad.ops.max_pool import max_pool2d
+from switchgrad.ops.override import overridable
 from switchgrad.ops.routing import is_transformed, is_watched, window_args
 
 __all__ = ["batch_norm_relu", "batch_norm_relu_max_pool2d"]
 
 
+def _in_steps(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """What `batch_norm_relu` is made of, for modes that change its parts."""
+    return F.relu(F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps))
+
+
+def _pooled_in_steps(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    kernel_size: IntOrTuple = 2,
+    stride: IntOrTuple | None = None,
+    padding: Padding = 0,
+    dilation: IntOrTuple = 1,
+    ceil_mode: bool = False,
+) -> Tensor:
+    active = _in_steps(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    return max_pool2d(active, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+@overridable(unfused=_in_steps)
 def batch_norm_relu(
     input: Tensor,
     running_mean: Tensor | None,
@@ -54,6 +91,7 @@ def batch_norm_relu(
     return _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps, None)
 
 
+@overridable(unfused=_pooled_in_steps)
 def batch_norm_relu_max_pool2d(
     input: Tensor,
     running_mean: Tensor | None,
