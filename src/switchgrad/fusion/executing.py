@@ -13,7 +13,7 @@ from torch.nn.modules import module as torch_module
 from switchgrad.errors import FusionWarning
 from switchgrad.fusion.chains import find
 from switchgrad.fusion.program import write
-from switchgrad.fusion.stages import has_hooks, plain_class
+from switchgrad.fusion.stages import plain_class
 
 KEY = "_switchgrad_programs"
 _NOT_WATCHED = frozenset((KEY, "training", "_compiled_call_impl", "_is_full_backward_hook"))
@@ -31,18 +31,22 @@ class Reading:
         self, graph: fx.Graph, inputs: Sequence[str], read_through: Sequence[nn.Module], training: bool | None
     ) -> None:
         self.graph, self.inputs, self.read_through, self.training = graph, tuple(inputs), tuple(read_through), training
-        self._held = [_contents(module) for module in read_through]  # held, so that no id is given to another object
-        self._ids = [list(map(id, held.values())) for held in self._held]
+        self._read = [_contents(module) for module in read_through]
+        # What was found the same already: the ids of all values, which are held so that no other object gets their id.
+        self._known: list[dict[tuple[int, ...], list[object]]] = [{} for _ in read_through]
 
     def is_current(self) -> bool:
         """Whether no attribute and no sub-module was replaced in the modules that were read."""
         for at, module in enumerate(self.read_through):
-            now = _contents(module)
-            ids = list(map(id, now.values()))
-            if ids != self._ids[at]:
-                if not _mean_the_same(self._held[at], now):
+            values = [*vars(module).values(), *module._modules.values()]  # pyright: ignore[reportPrivateUsage]
+            ids = tuple(map(id, values))
+            known = self._known[at]
+            if ids not in known:
+                if not _mean_the_same(self._read[at], _contents(module)):
                     return False
-                self._held[at], self._ids[at] = now, ids
+                if len(known) == _MOST_PROGRAMS:
+                    known.clear()
+                known[ids] = values
         return True
 
 
@@ -93,7 +97,10 @@ class Compiled:
 
     def is_sound(self) -> bool:
         """Whether no module of the program has got a hook, an attribute or a sub-module since it was written."""
-        return not any(map(has_hooks, self.unhooked)) and self.reading.is_current()
+        for m in self.unhooked:  # `has_hooks`, without the calls: this runs before every forward
+            if m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks:  # pyright: ignore[reportPrivateUsage]
+                return False
+        return self.reading.is_current()
 
 
 @dataclass
