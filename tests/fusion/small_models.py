@@ -89,8 +89,8 @@ class Branches(nn.Module):
     def __init__(self):
         super().__init__()
         self.one = nn.Conv2d(2, 3, 1)
-        self.three = nn.Sequential(nn.Conv2d(2, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 3, padding=1))
-        self.pooled = nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(2, 3, 1))
+        self.three = nn.Sequential(nn.Conv2d(2, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 3, padding=1, bias=False))
+        self.pooled = nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(2, 3, 1, bias=False))
         self.norm = nn.BatchNorm2d(11)
 
     def forward(self, x):

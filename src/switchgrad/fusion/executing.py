@@ -33,7 +33,7 @@ class Reading:
         self.graph, self.inputs, self.read_through, self.training = graph, tuple(inputs), tuple(read_through), training
         self._read = [_contents(module) for module in read_through]
         # What was found the same already: the ids of all values, which are held so that no other object gets their id.
-        self._known: list[dict[tuple[int, ...], list[object]]] = [{} for _ in read_through]
+        self._known: list[dict[tuple[int, ...], Sequence[object]]] = [{} for _ in read_through]
 
     def is_current(self) -> bool:
         """Whether no attribute and no sub-module was replaced in the modules that were read."""

@@ -9,12 +9,10 @@ The parameters stay as they are: the product is made beside them.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
 import torch
 from torch import Tensor, nn
 
-Norm: TypeAlias = "nn.Module | dict[str, Any]"  # a layer, or the arguments of F.batch_norm
+from switchgrad.fusion.normalising import Norm, statistics
 
 
 class Fold:
@@ -71,14 +69,6 @@ def fold(
     added = added if shift is None else added + shift
     folded = weight * factor.view(-1, *[1] * (weight.dim() - 1))
     return folded.to(weight.dtype), added.to(weight.dtype)
-
-
-def statistics(norm: Norm) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, float]:
-    """Mean, variance, scale, shift and eps of a normalisation."""
-    if isinstance(norm, dict):
-        return tuple(norm[name] for name in ("running_mean", "running_var", "weight", "bias", "eps"))  # pyright: ignore[reportReturnType]
-    layer: Any = norm
-    return layer.running_mean, layer.running_var, layer.weight, layer.bias, layer.eps
 
 
 def _may_keep(sources: tuple[Tensor | None, ...]) -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from switchgrad import ops
+from switchgrad.fusion.normalising import Norm, normalise
 from switchgrad.fusion.stages import POOLS, Stage
 from switchgrad.kernels import native
 
@@ -118,10 +119,46 @@ def _conv_kernel(stages: Sequence[Stage]) -> str:
 
 _POOL2D = _pool(2)
 
+
+def _norm_relu(input: Tensor, *, norm: Norm, negative_slope: float) -> Tensor:
+    del negative_slope  # 0: see `_norm_kernel`
+    arguments = normalise(norm, input)
+    if input.device.type == "cpu":
+        return ops.batch_norm_relu(input, **arguments)
+    return functional.relu(functional.batch_norm(input, **arguments))
+
+
+def _norm_relu_pool2d(
+    input: Tensor,
+    *,
+    norm: Norm,
+    negative_slope: float,
+    pool_size: Any,
+    pool_stride: Any,
+    pool_padding: Any,
+    pool_dilation: Any,
+    ceil_mode: bool,
+) -> Tensor:
+    arguments = normalise(norm, input)
+    window = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
+    if input.device.type == "cpu":
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+        return ops.batch_norm_relu_max_pool2d(input, **arguments, **dict(zip(names, window, strict=True)))
+    maps = functional.batch_norm(input, **arguments)
+    return functional.leaky_relu(functional.max_pool2d(maps, *window), negative_slope)
+
+
+def _norm_kernel(stages: Sequence[Stage]) -> str:
+    slope = next(stage.facts["negative_slope"] for stage in stages if stage.kind == "act")
+    return f"negative_slope is {slope}, and the kernel has a plain ReLU" if slope else _native(stages)
+
+
 # Longer chains first: the first rule that fits is taken.
 RULES: tuple[Rule, ...] = (
     _conv_pool(relu=True),
     _conv_pool(relu=False),
+    Rule(("norm", "act", "pool2d"), "ops.batch_norm_relu_max_pool2d", _norm_relu_pool2d, _norm_kernel),
+    Rule(("norm", "act"), "ops.batch_norm_relu", _norm_relu, _norm_kernel),
     Rule(("act", "pool2d"), "ops.relu_max_pool2d", _relu_pool2d, _native),
     _pool(1),
     _POOL2D,

@@ -82,7 +82,8 @@ def _read_layer(node: fx.Node, module: nn.Module) -> Stage | None:
     path = str(node.target)
     fields: dict[str, Any] = {field: Attribute(path, attribute) for field, attribute in names.items()}
     facts = {field: getattr(module, attribute, None) if attribute else None for field, attribute in names.items()}
-    fields.update(_ACTIVATIONS.get(type_name(module), {}))
+    constants = _CONSTANTS.get(plain_class(module), {})
+    fields.update(constants)
     return Stage(
         kind,
         node,
@@ -91,7 +92,7 @@ def _read_layer(node: fx.Node, module: nn.Module) -> Stage | None:
         path,
         module,
         bool(getattr(module, "inplace", False)),
-        facts=facts,
+        facts={**facts, **constants},
         problem=_layer_problem(module),
     )
 
@@ -99,11 +100,6 @@ def _read_layer(node: fx.Node, module: nn.Module) -> Stage | None:
 def plain_class(module: nn.Module) -> type[nn.Module]:
     """The class that the user wrote, which an optimised module extends by a class of ours."""
     return getattr(type(module), "plain_class", type(module))
-
-
-def type_name(module: nn.Module) -> str:
-    """The name of that class."""
-    return plain_class(module).__name__
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -154,7 +150,7 @@ _LAYERS: dict[type[nn.Module], tuple[str, dict[str, str]]] = {
     nn.Linear: ("linear", {"linear_weight": "weight", "linear_bias": "bias"}),
     nn.Dropout: ("dropout", {"p": "p"}),
 }
-_ACTIVATIONS = {"ReLU": {"negative_slope": 0.0}}
+_CONSTANTS: dict[type[nn.Module], dict[str, Any]] = {nn.ReLU: {"negative_slope": 0.0}}
 
 
 # -- functions and methods
