@@ -16,6 +16,7 @@ from switchgrad.nn.contrast import LocalContrastNorm
 from switchgrad.nn.drop_connect import DropConnect
 from switchgrad.nn.fully_convolutional import to_fully_convolutional
 from switchgrad.nn.fused import BatchNormReLU2d, BatchNormReLUMaxPool2d, ReLUMaxPool2d
+from switchgrad.nn.grouped import GroupPool, LossMaxPool
 from switchgrad.nn.locally_connected import LocallyConnected1d, LocallyConnected2d
 from switchgrad.nn.mapped_conv import MappedConv2d
 from switchgrad.nn.maxout import ChannelMaxout, Maxout
@@ -76,11 +77,26 @@ from switchgrad.nn.stochastic import (
     StochasticPool3d,
 )
 from switchgrad.nn.subsampling import TrainableSubsampling2d
+from switchgrad.nn.unpooling import (
+    AvgUnpool1d,
+    AvgUnpool2d,
+    AvgUnpool3d,
+    BilinearUnpool2d,
+    LinearUnpool1d,
+    NearestUnpool1d,
+    NearestUnpool2d,
+    NearestUnpool3d,
+    TrilinearUnpool3d,
+)
 
 __all__ = [
     "AutoPool",
+    "AvgUnpool1d",
+    "AvgUnpool2d",
+    "AvgUnpool3d",
     "BatchNormReLU2d",
     "BatchNormReLUMaxPool2d",
+    "BilinearUnpool2d",
     "ChannelMaxout",
     "ClusterPool",
     "ConvPoolAdd",
@@ -101,6 +117,7 @@ __all__ = [
     "GeneralPool2d",
     "GeneralPool3d",
     "GlobalEntropyPool",
+    "GroupPool",
     "IndRNN",
     "IndRNNCell",
     "Jordan",
@@ -111,9 +128,11 @@ __all__ = [
     "LIPPool1d",
     "LIPPool2d",
     "LIPPool3d",
+    "LinearUnpool1d",
     "LocalContrastNorm",
     "LocallyConnected1d",
     "LocallyConnected2d",
+    "LossMaxPool",
     "MappedConv2d",
     "MaxMinPool1d",
     "MaxMinPool2d",
@@ -131,6 +150,9 @@ __all__ = [
     "MixedPool1d",
     "MixedPool2d",
     "MixedPool3d",
+    "NearestUnpool1d",
+    "NearestUnpool2d",
+    "NearestUnpool3d",
     "PSRoIAlign",
     "PSRoIPool",
     "ReLUMaxPool2d",
@@ -154,6 +176,7 @@ __all__ = [
     "TreePool1d",
     "TreePool2d",
     "TreePool3d",
+    "TrilinearUnpool3d",
     "WaveletPool1d",
     "WaveletPool2d",
     "WaveletPool3d",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from switchgrad import ops
 from switchgrad.geometry import IntOrTuple, Padding, window
 from switchgrad.ops.max_pool import Pooled
+from switchgrad.ops.max_unpool import AnySwitches
 
 __all__ = ["MaxPool1d", "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d"]
 
@@ -113,9 +114,7 @@ class MaxUnpool1d(_MaxUnpool):
     tensor([[0., 4., 3., 0.]])
     """
 
-    def forward(
-        self, input: Tensor, indices: Tensor | ops.Switches, output_size: Sequence[int] | None = None
-    ) -> Tensor:
+    def forward(self, input: Tensor, indices: Tensor | AnySwitches, output_size: Sequence[int] | None = None) -> Tensor:
         return ops.max_unpool1d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
@@ -128,9 +127,7 @@ class MaxUnpool2d(_MaxUnpool):
              [0., 0.]]])
     """
 
-    def forward(
-        self, input: Tensor, indices: Tensor | ops.Switches, output_size: Sequence[int] | None = None
-    ) -> Tensor:
+    def forward(self, input: Tensor, indices: Tensor | AnySwitches, output_size: Sequence[int] | None = None) -> Tensor:
         return ops.max_unpool2d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
 
@@ -142,7 +139,5 @@ class MaxUnpool3d(_MaxUnpool):
     tensor([0., 5.])
     """
 
-    def forward(
-        self, input: Tensor, indices: Tensor | ops.Switches, output_size: Sequence[int] | None = None
-    ) -> Tensor:
+    def forward(self, input: Tensor, indices: Tensor | AnySwitches, output_size: Sequence[int] | None = None) -> Tensor:
         return ops.max_unpool3d(input, indices, self.kernel_size, self.stride, self.padding, output_size)

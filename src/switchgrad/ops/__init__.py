@@ -2,6 +2,7 @@
 
 from switchgrad.ops.batch_norm import batch_norm_relu, batch_norm_relu_max_pool2d
 from switchgrad.ops.conv_pool import conv_max_pool2d, conv_relu_max_pool2d
+from switchgrad.ops.grouped import group_pool, loss_max_pool, loss_max_weights, maxout
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 from switchgrad.ops.max_unpool import max_unpool1d, max_unpool2d, max_unpool3d
 from switchgrad.ops.mixed import (
@@ -86,6 +87,17 @@ from switchgrad.ops.stochastic import (
     stochastic_pool3d,
 )
 from switchgrad.ops.switches import Switches
+from switchgrad.ops.unpool import (
+    avg_unpool1d,
+    avg_unpool2d,
+    avg_unpool3d,
+    bilinear_unpool2d,
+    linear_unpool1d,
+    nearest_unpool1d,
+    nearest_unpool2d,
+    nearest_unpool3d,
+    trilinear_unpool3d,
+)
 from switchgrad.ops.windows import windows
 
 __all__ = [
@@ -93,9 +105,13 @@ __all__ = [
     "Switches",
     "auto_pool",
     "auto_pooling_loss",
+    "avg_unpool1d",
+    "avg_unpool2d",
+    "avg_unpool3d",
     "batch_norm_relu",
     "batch_norm_relu_max_pool2d",
     "batched_nms",
+    "bilinear_unpool2d",
     "box_area",
     "box_iou",
     "cluster_pool",
@@ -119,12 +135,16 @@ __all__ = [
     "general_pool3d",
     "generalized_box_iou",
     "global_entropy_pool",
+    "group_pool",
     "ldw_pool1d",
     "ldw_pool2d",
     "ldw_pool3d",
+    "linear_unpool1d",
     "lip_pool1d",
     "lip_pool2d",
     "lip_pool3d",
+    "loss_max_pool",
+    "loss_max_weights",
     "max_min_pool1d",
     "max_min_pool2d",
     "max_min_pool3d",
@@ -137,9 +157,13 @@ __all__ = [
     "max_unpool1d",
     "max_unpool2d",
     "max_unpool3d",
+    "maxout",
     "mixed_pool1d",
     "mixed_pool2d",
     "mixed_pool3d",
+    "nearest_unpool1d",
+    "nearest_unpool2d",
+    "nearest_unpool3d",
     "nms",
     "ps_roi_align",
     "ps_roi_pool",
@@ -162,6 +186,7 @@ __all__ = [
     "tree_pool1d",
     "tree_pool2d",
     "tree_pool3d",
+    "trilinear_unpool3d",
     "wavelet_bands1d",
     "wavelet_bands2d",
     "wavelet_bands3d",

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, window
 from switchgrad.ops.max_pool import check_input
+from switchgrad.ops.placed import PlacedSwitches
 from switchgrad.ops.switches import Switches
 from switchgrad.ops.unpooling import unpool_by_indices
+
+AnySwitches: TypeAlias = "Switches | PlacedSwitches"
 
 __all__ = ["max_unpool1d", "max_unpool2d", "max_unpool3d"]
 
 
 def max_unpool2d(
     input: Tensor,
-    indices: Tensor | Switches,
+    indices: Tensor | AnySwitches,
     kernel_size: IntOrTuple | None = None,
     stride: IntOrTuple | None = None,
     padding: IntOrTuple = 0,
@@ -25,10 +29,10 @@ def max_unpool2d(
 ) -> Tensor:
     """Put pooled values back where their winners lay, 0 elsewhere: the approximate inverse of `max_pool2d`.
 
-    Shapes: ``input`` is (N, C, P, Q) or (C, P, Q). With `Switches` the result has the size of the input that was
-    pooled, and no other argument is needed. With PyTorch's flat int64 indices the result has ``output_size``, by
-    default (P - 1) s + R - 2 b along each axis, which is one of the sizes that pool to P; a size given must lie less
-    than one stride from it.
+    Shapes: ``input`` is (N, C, P, Q) or (C, P, Q). With `Switches` (or `PlacedSwitches` of random windows) the result
+    has the size of the input that was pooled, and no other argument is needed. With PyTorch's flat int64 indices the
+    result has ``output_size``, by default (P - 1) s + R - 2 b along each axis, which is one of the sizes that pool to
+    P; a size given must lie less than one stride from it.
 
     Where several windows have one winner, the last in row-major order writes and gets the gradient, on every device
     (PyTorch leaves it open). Backward: the gradient at the winners. Raises `GeometryError` for shapes that do not
@@ -49,7 +53,7 @@ def max_unpool2d(
 
 def max_unpool1d(
     input: Tensor,
-    indices: Tensor | Switches,
+    indices: Tensor | AnySwitches,
     kernel_size: IntOrTuple | None = None,
     stride: IntOrTuple | None = None,
     padding: IntOrTuple = 0,
@@ -66,7 +70,7 @@ def max_unpool1d(
 
 def max_unpool3d(
     input: Tensor,
-    indices: Tensor | Switches,
+    indices: Tensor | AnySwitches,
     kernel_size: IntOrTuple | None = None,
     stride: IntOrTuple | None = None,
     padding: IntOrTuple = 0,
@@ -84,14 +88,14 @@ def max_unpool3d(
 def _max_unpool(
     dims: int,
     input: Tensor,
-    indices: Tensor | Switches,
+    indices: Tensor | AnySwitches,
     kernel_size: IntOrTuple | None,
     stride: IntOrTuple | None,
     padding: IntOrTuple,
     output_size: Sequence[int] | None,
 ) -> Tensor:
     check_input(input, dims)
-    if isinstance(indices, Switches):
+    if isinstance(indices, (Switches, PlacedSwitches)):
         return _from_switches(dims, input, indices, output_size)
     if kernel_size is None:
         raise GeometryError("kernel_size is missing; it is needed with indices (Switches know their own window)")
@@ -100,11 +104,10 @@ def _max_unpool(
     )
 
 
-def _from_switches(dims: int, input: Tensor, switches: Switches, output_size: Sequence[int] | None) -> Tensor:
-    if switches.window.dims != dims:
-        raise GeometryError(
-            f"max_unpool{dims}d was given switches over {switches.window.dims} axes; use their function"
-        )
+def _from_switches(dims: int, input: Tensor, switches: AnySwitches, output_size: Sequence[int] | None) -> Tensor:
+    axes = len(switches.input_size)
+    if axes != dims:
+        raise GeometryError(f"max_unpool{dims}d was given switches over {axes} axes; use their function")
     if output_size is not None and tuple(output_size[-dims:]) != switches.input_size:
         raise GeometryError(
             f"output_size is {tuple(output_size)}, but these switches come from an input of {switches.input_size}; "

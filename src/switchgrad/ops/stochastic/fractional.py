@@ -10,8 +10,8 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple
+from switchgrad.ops.placed import max_at
 from switchgrad.ops.stochastic.draws import uniform
-from switchgrad.ops.stochastic.placed import max_at
 from switchgrad.ops.windows import check_floats, per_axis
 
 Pooled: TypeAlias = Any  # Tensor; with return_indices (Tensor, Tensor); with return_switches (Tensor, PlacedSwitches)

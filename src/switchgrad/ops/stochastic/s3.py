@@ -12,8 +12,8 @@ from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, window
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.max_pool.autograd import pool
+from switchgrad.ops.placed import max_at
 from switchgrad.ops.stochastic.draws import uniform
-from switchgrad.ops.stochastic.placed import max_at
 from switchgrad.ops.windows import check_floats, per_axis, wide
 
 Pooled: TypeAlias = Any  # Tensor; with return_switches (Tensor, PlacedSwitches)
