@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from switchgrad import ops
-from switchgrad.ops.grouped.group_pool import Group, Mode, Over
+
+if TYPE_CHECKING:
+    from switchgrad.ops.grouped.group_pool import Group, Mode, Over
 
 __all__ = ["GroupPool", "LossMaxPool"]
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from switchgrad import ops
 from switchgrad.geometry import IntOrTuple
-from switchgrad.ops.regions.boxes import Boxes
+
+if TYPE_CHECKING:
+    from switchgrad.ops.regions.boxes import Boxes
 
 __all__ = ["PSRoIAlign", "PSRoIPool", "RoIAlign", "RoIAvgPool", "RoIPool"]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from switchgrad import ops
 from switchgrad.errors import ModelError
 from switchgrad.geometry import IntOrTuple
-from switchgrad.ops.spectral.fourier import Norm
+
+if TYPE_CHECKING:
+    from switchgrad.ops.spectral.fourier import Norm
 
 __all__ = [
     "DFTMagnitudePool1d",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from switchgrad import ops
 from switchgrad.geometry import IntOrTuple, Padding
 from switchgrad.nn.windowed import Windowed
-from switchgrad.ops.statistical.likelihood import Statistic
+
+if TYPE_CHECKING:
+    from switchgrad.ops.statistical.likelihood import Statistic
 
 __all__ = [
     "GammaPool1d",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -9,9 +11,10 @@ from switchgrad import ops
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding
 from switchgrad.nn.windowed import Windowed
-from switchgrad.ops.stochastic.draws import probability
-from switchgrad.ops.stochastic.fractional import Mode, Ratio
-from switchgrad.ops.stochastic.stochastic_pool import Pooled
+
+if TYPE_CHECKING:
+    from switchgrad.ops.stochastic.fractional import Mode, Ratio
+    from switchgrad.ops.stochastic.stochastic_pool import Pooled
 
 __all__ = [
     "FractionalMaxPool2d",
@@ -95,7 +98,9 @@ class _MaxPoolDropout(_RandomWindow):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode, generator=generator)
-        self.p = probability("p", p)
+        if not 0 <= p <= 1:
+            raise GeometryError(f"p is {p}; give a probability between 0 and 1")
+        self.p = p
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, p={self.p}"

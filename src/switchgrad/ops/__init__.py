@@ -1,104 +1,28 @@
 """Floor 1: operators, each with its meaning, its checks, its dispatch and its backward."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
 from switchgrad.ops.batch_norm import batch_norm_relu, batch_norm_relu_max_pool2d
 from switchgrad.ops.conv_pool import conv_max_pool2d, conv_relu_max_pool2d
-from switchgrad.ops.grouped import group_pool, loss_max_pool, loss_max_weights, maxout
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 from switchgrad.ops.max_unpool import max_unpool1d, max_unpool2d, max_unpool3d
-from switchgrad.ops.mixed import (
-    auto_pool,
-    auto_pooling_loss,
-    cluster_pool,
-    expectation_pool,
-    gated_pool1d,
-    gated_pool2d,
-    gated_pool3d,
-    general_pool1d,
-    general_pool2d,
-    general_pool3d,
-    lip_pool1d,
-    lip_pool2d,
-    lip_pool3d,
-    mixed_pool1d,
-    mixed_pool2d,
-    mixed_pool3d,
-    soft_pool1d,
-    soft_pool2d,
-    soft_pool3d,
-    tree_pool1d,
-    tree_pool2d,
-    tree_pool3d,
-)
-from switchgrad.ops.regions import (
-    batched_nms,
-    box_area,
-    box_iou,
-    distance_box_iou,
-    generalized_box_iou,
-    nms,
-    ps_roi_align,
-    ps_roi_pool,
-    roi_align,
-    roi_avg_pool,
-    roi_pool,
-)
+from switchgrad.ops.placed import PlacedSwitches
 from switchgrad.ops.relu_max_pool import relu_max_pool2d
-from switchgrad.ops.spectral import (
-    dft_magnitude_pool1d,
-    dft_magnitude_pool2d,
-    dft_magnitude_pool3d,
-    ldw_pool1d,
-    ldw_pool2d,
-    ldw_pool3d,
-    spectral_pool1d,
-    spectral_pool2d,
-    spectral_pool3d,
-    wavelet_bands1d,
-    wavelet_bands2d,
-    wavelet_bands3d,
-    wavelet_pool1d,
-    wavelet_pool2d,
-    wavelet_pool3d,
-)
-from switchgrad.ops.statistical import (
-    gamma_pool1d,
-    gamma_pool2d,
-    gamma_pool3d,
-    global_entropy_pool,
-    max_min_pool1d,
-    max_min_pool2d,
-    max_min_pool3d,
-    weibull_pool1d,
-    weibull_pool2d,
-    weibull_pool3d,
-)
-from switchgrad.ops.stochastic import (
-    PlacedSwitches,
-    fractional_max_pool2d,
-    fractional_max_pool3d,
-    max_pool_dropout1d,
-    max_pool_dropout2d,
-    max_pool_dropout3d,
-    s3_pool1d,
-    s3_pool2d,
-    s3_pool3d,
-    stochastic_pool1d,
-    stochastic_pool2d,
-    stochastic_pool3d,
-)
+from switchgrad.ops.rooms import ROOM_OF
 from switchgrad.ops.switches import Switches
-from switchgrad.ops.unpool import (
-    avg_unpool1d,
-    avg_unpool2d,
-    avg_unpool3d,
-    bilinear_unpool2d,
-    linear_unpool1d,
-    nearest_unpool1d,
-    nearest_unpool2d,
-    nearest_unpool3d,
-    trilinear_unpool3d,
-)
 from switchgrad.ops.windows import windows
+
+if TYPE_CHECKING:
+    from switchgrad.ops.grouped import *
+    from switchgrad.ops.mixed import *
+    from switchgrad.ops.regions import *
+    from switchgrad.ops.spectral import *
+    from switchgrad.ops.statistical import *
+    from switchgrad.ops.stochastic import *
+    from switchgrad.ops.unpool import *
 
 __all__ = [
     "PlacedSwitches",
@@ -198,3 +122,12 @@ __all__ = [
     "weibull_pool3d",
     "windows",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Operators without kernels live in rooms that open when one of theirs is asked for."""
+    if name not in ROOM_OF:
+        raise AttributeError(f"module 'switchgrad.ops' has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(f"switchgrad.ops.{ROOM_OF[name]}"), name)
+    globals()[name] = found  # the next time Python finds it by itself
+    return found
