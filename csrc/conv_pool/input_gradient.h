@@ -14,40 +14,37 @@ namespace {
 constexpr int vectors_of_patch = 12;
 
 template <class E>
-int64_t filters_of_block(const Chunks<E>& chunks) {
-  constexpr int64_t room = 16 << 10;
+int64_t filters_of_block(const Chunks& chunks, int64_t filters) {
+  constexpr int64_t room = 20 << 10;
   int64_t most = 1;
   for (int64_t c = 0; c < chunks.count(); ++c) {
-    const int64_t vectors = chunks[c].rows * chunks[c].vectors;
+    const int64_t vectors = chunks[c].rows * chunks[c].columns;
     if (vectors > most) most = vectors;
   }
-  return room / (most * vector_bytes);
+  const int64_t together = room / (most * vector_bytes), blocks = (filters + together - 1) / together;
+  return (filters + blocks - 1) / blocks;
 }
 
-// The messages of some pooled cells, sorted by cell of the batch, block of filters and cell of the window.
+// The messages of some pooled cells by cell of the batch, block of filters and cell of the window: a list for each.
 template <class E>
 class SortedMessages {
  public:
   SortedMessages(const ConvPoolBackwardJob& job, int64_t filter_size, int64_t filters_of_block, int64_t row_step)
       : job_(job),
         valid_(job),
+        lists_(valid_.cells() + 1),
         block_(filters_of_block),
         blocks_((job.filters + filters_of_block - 1) / filters_of_block),
         filter_size_(filter_size),
         row_step_(row_step),
-        most_(4096 / job.filters < 8    ? 8
-              : 4096 / job.filters > 64 ? 64
-                                        : 4096 / job.filters),
-        messages_(most_ * job.filters),
-        ends_(most_ * blocks_ * (valid_.cells() + 1) + 1),
+        most_(pixels_together(lists_ * blocks_ * block_)),
+        messages_(most_ * blocks_ * lists_ * block_),
+        count_(most_ * blocks_ * lists_),
         patches_(most_ * valid_.cells()) {}
 
   int64_t most() const { return most_; }
   int64_t blocks() const { return blocks_; }
-  void clear() {
-    pixels_ = 0;
-    ends_[0] = 0;
-  }
+  void clear() { pixels_ = 0; }
 
   // The window at pooled row p, column q of image n; convolution rows low .. high - 1 take part. Patches are counted
   // from `origin`, a padded row.
@@ -63,8 +60,7 @@ class SortedMessages {
           (x.start(q) + cell % x.kernel * x.dilation) * job_.conv[1].stride * job_.channels;
     for (int64_t b = 0; b < blocks_; ++b) {
       const int64_t begin = b * block_, end = begin + block_ < job_.filters ? begin + block_ : job_.filters;
-      int32_t* ends = ends_.get() + (pixels_ * blocks_ + b) * (cells + 1);  // of the lists before, then of these
-      sort(grad, codes, valid, begin, end, ends);
+      sort(grad, codes, valid, begin, end, (pixels_ * blocks_ + b) * lists_);
     }
     ++pixels_;
   }
@@ -74,37 +70,39 @@ class SortedMessages {
   SWITCHGRAD_INLINE void for_each(int64_t b, const F& body) const {
     const int64_t cells = valid_.cells();
     for (int64_t pixel = 0; pixel < pixels_; ++pixel) {
-      const int32_t* ends = ends_.get() + (pixel * blocks_ + b) * (cells + 1);
+      const int64_t list = (pixel * blocks_ + b) * lists_;
       for (int64_t cell = 0; cell < cells; ++cell)
-        if (ends[cell + 1] > ends[cell])
-          body(patches_[pixel * cells + cell], messages_.get() + ends[cell], ends[cell + 1] - ends[cell]);
+        if (count_[list + cell] > 0)
+          body(patches_[pixel * cells + cell], messages_.get() + (list + cell) * block_, count_[list + cell]);
     }
   }
 
  private:
-  // Counts, then places: messages of a list stay in the order of their filters.
-  void sort(const E* grad, const uint8_t* codes, const uint8_t* valid, int64_t begin, int64_t end, int32_t* ends) {
+  static int64_t pixels_together(int64_t messages_of_pixel) {
+    constexpr int64_t room = 1 << 14;
+    const int64_t pixels = room / messages_of_pixel;
+    return pixels < 8 ? 8 : pixels > 64 ? 64 : pixels;
+  }
+
+  // What has no winner goes to a last list, which nobody reads: a branch here would be taken at random.
+  void sort(const E* grad, const uint8_t* codes, const uint8_t* valid, int64_t begin, int64_t end, int64_t list) {
     const int64_t cells = valid_.cells();
-    int32_t count[256] = {};
-    for (int64_t k = begin; k < end; ++k) count[codes[k]] += valid[codes[k]] & (grad[k] != 0);
-    int32_t at[256];
-    int32_t next = ends[0];
-    for (int64_t cell = 0; cell < cells; ++cell) {
-      at[cell] = next;
-      next += count[cell];
-      ends[cell + 1] = next;
+    int32_t* count = count_.get() + list;
+    Message<E>* messages = messages_.get() + list * block_;
+    for (int64_t cell = 0; cell <= cells; ++cell) count[cell] = 0;
+    for (int64_t k = begin; k < end; ++k) {
+      const int64_t code = codes[k];
+      const int64_t arrives = static_cast<int64_t>(valid[code]) & static_cast<int64_t>(grad[k] != 0);
+      const int64_t slot = cells + (code - cells) * arrives;
+      messages[slot * block_ + count[slot]++] = {static_cast<int32_t>(k * filter_size_), grad[k]};
     }
-    ends[cells + 1] = next;
-    for (int64_t k = begin; k < end; ++k)
-      if (valid[codes[k]] & (grad[k] != 0))
-        messages_[at[codes[k]]++] = {static_cast<int32_t>(k * filter_size_), grad[k]};
   }
 
   const ConvPoolBackwardJob& job_;
   ValidCodes valid_;
-  int64_t block_, blocks_, filter_size_, row_step_, most_;
+  int64_t lists_, block_, blocks_, filter_size_, row_step_, most_;
   Scratch<Message<E>> messages_;
-  Scratch<int32_t> ends_;
+  Scratch<int32_t> count_;
   Scratch<int64_t> patches_;
   int64_t pixels_ = 0;
 };
@@ -142,13 +140,13 @@ struct AddFilters {
 
 template <class E>
 int64_t packed_filters_size(const ConvPoolJob& job) {
-  return job.filters * Chunks<E>(job, vectors_of_patch).filter_size();
+  return job.filters * Chunks(job, vectors_of_patch, lanes_of<E>).filter_size();
 }
 
 // Filter by filter, its rows padded with zeros to whole vectors.
 template <class E>
 void pack_filters(const ConvPoolJob& job, const FilterBank& bank, void* packed) {
-  const Chunks<E> chunks(job, vectors_of_patch);
+  const Chunks chunks(job, vectors_of_patch, lanes_of<E>);
   const auto* weight = static_cast<const E*>(bank.weight);
   E* to = static_cast<E*>(packed);
   for (int64_t k = 0; k < job.filters; ++k)
@@ -223,27 +221,26 @@ class Block {
 
 // Adds what the messages say to the patches of a block, which starts at `origin`.
 template <class E>
-void send(const ConvPoolBackwardJob& job, const Chunks<E>& chunks, const SortedMessages<E>& messages, E* origin,
+void send(const ConvPoolBackwardJob& job, const Chunks& chunks, const SortedMessages<E>& messages, E* origin,
           int64_t row_step) {
   const auto* filters = static_cast<const E*>(job.weight);
   for (int64_t c = 0; c < chunks.count(); ++c) {
     const Chunk& chunk = chunks[c];
-    const int64_t vector = chunk.vector * lanes_of<E>;
     for (int64_t b = 0; b < messages.blocks(); ++b)
-      with_chunk<AddFilters, E, vectors_of_patch>(chunk, messages, b, filters + chunk.row * chunks.row_size() + vector,
-                                                  chunks.row_size(), origin + chunk.row * row_step + vector, row_step,
-                                                  chunk.last_lanes);
+      with_chunk<AddFilters, E, vectors_of_patch>(chunk, messages, b, filters + chunks.in_filter(chunk),
+                                                  chunks.row_size(), origin + chunks.in_patch(chunk, row_step),
+                                                  row_step, chunk.last_numbers);
   }
 }
 
 // Blocks begin .. end - 1; each is some rows of one image.
 template <class E>
 void conv_pool_input_gradient(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
-  const Chunks<E> chunks(job, vectors_of_patch);
+  const Chunks chunks(job, vectors_of_patch, lanes_of<E>);
   const Axis &y = job.conv[0], &pool = job.pool[0];
   const int64_t rows = rows_of_block<E>(job), blocks = (y.size + rows - 1) / rows;
   Block<E> block(job, rows < y.size ? rows : y.size);
-  SortedMessages<E> messages(job, chunks.filter_size(), filters_of_block(chunks), block.row_step());
+  SortedMessages<E> messages(job, chunks.filter_size(), filters_of_block<E>(chunks, job.filters), block.row_step());
   for (int64_t item = begin; item < end; ++item) {
     const int64_t n = item / blocks, h_begin = item % blocks * rows;
     const int64_t h_end = h_begin + rows < y.size ? h_begin + rows : y.size;

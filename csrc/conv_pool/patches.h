@@ -105,6 +105,19 @@ class Band {
   Room copy_;
 };
 
+// The first `count` lanes of a vector from memory, the others 0.
+template <int N, class E>
+SWITCHGRAD_INLINE Vec<E, N> load_first(const E* from, int64_t count) {
+  if (count >= N) return load<Vec<E, N>>(from);
+#if defined(__AVX512BW__)
+  return load<Vec<E, N>>(from, Part{count});
+#else
+  E lanes[N] = {};
+  for (int64_t i = 0; i < count; ++i) lanes[i] = from[i];
+  return load<Vec<E, N>>(lanes);
+#endif
+}
+
 // The first `count` lanes of a vector to memory, whatever the instruction set.
 template <int N, class E>
 SWITCHGRAD_INLINE void store_first(E* to, Vec<E, N> v, int64_t count) {

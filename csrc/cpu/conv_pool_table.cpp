@@ -1,7 +1,7 @@
 // The fused convolution and pooling kernels for one instruction set: compiled once for each.
+#include "conv_pool/few_taps.h"
 #include "conv_pool/forward.h"
 #include "conv_pool/input_gradient.h"
-#include "conv_pool/weight_gradient.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
