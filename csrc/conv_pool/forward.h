@@ -11,14 +11,16 @@
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
 
-// How many vectors a block of filters has: as many as fit the registers beside a tile, and as few lanes to spare.
+// How many vectors a block of filters has: as many as fit the registers beside a tile, and as few lanes to spare. Four
+// go with tiles of four outputs, which read the weights twice as often: too often where these leave the second cache.
 template <class E>
-int vectors_of_block(int64_t filters) {
-  const int64_t vectors = rounded_up(filters, lanes_of<E>) / lanes_of<E>;
-  constexpr int most = vector_bytes == 64 ? 4 : 2;
+int vectors_of_block(const ConvPoolJob& job) {
+  constexpr int64_t room = 160 << 10;
+  const int64_t vectors = rounded_up(job.filters, lanes_of<E>) / lanes_of<E>;
+  const int most = vector_bytes < 64 ? 2 : job.conv[0].kernel * job.run() * 4 * vector_bytes > room ? 3 : 4;
   int best = 1;
   for (int v = 2; v <= most; ++v)
-    if (rounded_up(vectors, v) <= rounded_up(vectors, best) + vectors / 8) best = v;
+    if (rounded_up(vectors, v) <= rounded_up(vectors, best) + vectors / 16) best = v;
   return best;
 }
 
@@ -29,14 +31,14 @@ constexpr int outputs_of_tile(int vectors) {
 
 template <class E>
 int64_t forward_packed_size(const ConvPoolJob& job) {
-  const int64_t padded = rounded_up(job.filters, vectors_of_block<E>(job.filters) * lanes_of<E>);
+  const int64_t padded = rounded_up(job.filters, vectors_of_block<E>(job) * lanes_of<E>);
   return (job.conv[0].kernel * job.run() + 1) * padded;
 }
 
 // Blocks of filters, in each the taps in the order in which a run meets them, in each the filters; then the bias.
 template <class E>
 void pack_forward(const ConvPoolJob& job, const FilterBank& bank, const void* bias, void* packed) {
-  const int64_t block = vectors_of_block<E>(job.filters) * lanes_of<E>, padded = rounded_up(job.filters, block);
+  const int64_t block = vectors_of_block<E>(job) * lanes_of<E>, padded = rounded_up(job.filters, block);
   const auto* weight = static_cast<const E*>(bank.weight);
   E* to = static_cast<E*>(packed);
   for (int64_t k0 = 0; k0 < padded; k0 += block)
@@ -68,17 +70,24 @@ struct Tile {
       const E* from[T];
 #pragma GCC unroll 16
       for (int t = 0; t < T; ++t) from[t] = at[t] + r * row_step;
-      for (int64_t i = 0; i < run; ++i, weight += V * N) {
-        Vec<E, N> w[V];
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) w[v] = load<Vec<E, N>>(weight + v * N);
+      for (int64_t i = 0; i < run; ++i, weight += V * N) add(from, i, weight, std::make_integer_sequence<int, V>{});
+    }
+  }
+
+ private:
+  // The weights travel as arguments, not as an array: GCC would keep an array in memory.
+  template <int... v>
+  SWITCHGRAD_INLINE void add(const E* const (&from)[T], int64_t i, const E* weight,
+                             std::integer_sequence<int, v...> all) {
+    add_products(from, i, all, load<Vec<E, N>>(weight + v * N)...);
+  }
+  template <int... v, class... Weights>
+  SWITCHGRAD_INLINE void add_products(const E* const (&from)[T], int64_t i, std::integer_sequence<int, v...>,
+                                      Weights... weights) {
 #pragma GCC unroll 16
-        for (int t = 0; t < T; ++t) {
-          const auto x = broadcast<E, N>(from[t][i]);
-#pragma GCC unroll 4
-          for (int v = 0; v < V; ++v) sum[t][v] += x * w[v];
-        }
-      }
+    for (int t = 0; t < T; ++t) {
+      const auto x = broadcast<E, N>(from[t][i]);
+      ((sum[t][v] += x * weights), ...);
     }
   }
 };
@@ -184,10 +193,11 @@ void forward_squares(const Rows<E>& rows, int64_t row, int64_t count, const E* p
   }
 }
 
-// T neighbouring outputs of a convolution row, to memory.
+// T neighbouring outputs of a convolution row, to memory. Not inlined: in a larger function GCC keeps the weights of
+// some tiles in memory.
 template <class E, int T, int V>
-SWITCHGRAD_INLINE void write_outputs(const Rows<E>& rows, int64_t conv_row, int64_t column, const E* weight,
-                                     const E* bias, E* to) {
+__attribute__((noinline)) void write_outputs(const Rows<E>& rows, int64_t conv_row, int64_t column, const E* weight,
+                                             const E* bias, E* to) {
   constexpr int N = lanes_of<E>;
   const ConvPoolJob& job = rows.job;
   const E* at[T];
@@ -280,7 +290,7 @@ int64_t rows_together(const ConvPoolJob& job, int64_t row_bytes) {
 
 template <class E>
 void conv_pool_forward(const ConvPoolForwardJob& job, int64_t begin, int64_t end) {
-  const int vectors = vectors_of_block<E>(job.filters);
+  const int vectors = vectors_of_block<E>(job);
   const auto* packed = static_cast<const E*>(job.weight);
   const E* bias = packed + rounded_up(job.filters, vectors * lanes_of<E>) * job.conv[0].kernel * job.run();
   const int64_t heights = job.pool[0].places;
