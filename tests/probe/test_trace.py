@@ -346,6 +346,20 @@ def test_winners_get_the_gradient(make, shape):
 
 
 @pytest.mark.parametrize(
+    "layer",
+    [switchgrad.nn.ReLUMaxPool2d(2), switchgrad.nn.FractionalMaxPool2d(2, output_size=3), switchgrad.nn.MaxPool2d(2)],
+)
+def test_layers_that_keep_switches_tell_them(layer):
+    """Those that draw at random tell what they drew; a window without a winner sends nothing back."""
+    x, random = torch.rand(1, 2, 6, 6) - 0.7, torch.get_rng_state()
+    step = switchgrad.trace(nn.Sequential(nn.Identity(), layer), x, loss=torch.sum, seed=5).steps[1]
+    assert torch.equal(torch.get_rng_state(), random)
+    indices = step.winners.indices.flatten(2)[0] % 37  # no winner (-1) goes into a cell that is cut off
+    won = torch.zeros(2, 37).scatter_add(1, indices, torch.ones(2, 9))[:, :36]
+    same(step.inputs[0].gradient.view(2, 36), won)
+
+
+@pytest.mark.parametrize(
     "function",
     [
         lambda x: F.max_pool2d(x, 2),

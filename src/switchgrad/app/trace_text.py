@@ -15,7 +15,7 @@ from switchgrad.app import console
 from switchgrad.probe.tracing.crops import Crop, Crops, crops_of, told
 from switchgrad.probe.tracing.figures import winner_marks
 from switchgrad.probe.tracing.numbers import are_whole, cell, exponent, power, short, times
-from switchgrad.probe.tracing.record import Flow, Step, Trace, Update
+from switchgrad.probe.tracing.record import Flow, Step, Trace, Update, Winners
 from switchgrad.probe.tracing.tables import chosen_steps, facts_of, norm, overview, scores
 
 VALUE, GRADIENT = "bright_blue", "yellow"
@@ -56,7 +56,7 @@ def _step(step: Step, crops: Crops, wide: int) -> Iterator[Text]:
     yield from _beside(values, wide)
     yield from _beside(back, wide)
     if step.winners is not None and step.winners.codes is not None and crops.outputs:
-        yield from _beside([_switches(step.winners.codes, crops.outputs[0])], wide)
+        yield from _beside([_switches(step.winners, crops.outputs[0])], wide)
     for parameter, crop in zip(step.parameters, crops.parameters, strict=True):
         name = parameter.name.rsplit(".", 1)[-1]
         pair = [_grid(name, parameter.value, crop, VALUE)]
@@ -121,9 +121,13 @@ def _cell(shown: str, style: str, won: bool) -> Text:
     return Text(f"{shown:>6} ", f"reverse {style}") if sys.stdout.isatty() else Text(f"{'[' + shown:>6}]")
 
 
-def _switches(codes: Tensor, crop: Crop) -> Block:
+def _switches(won: Winners, crop: Crop) -> Block:
     head = Text("switches") + Text("  the winner's place in its window, counted row by row", "dim")
-    return [head, *(Text("".join(f"{int(code):>6} " for code in row)) for row in crop.cut(codes))]
+    if won.codes is None or won.window is None:
+        return [head]
+    cells = won.window.cells
+    shown = [[str(int(code)) if 0 <= code < cells else "–" for code in row] for row in crop.cut(won.codes)]
+    return [head, *(Text("".join(f"{code:>6} " for code in row)) for row in shown)]
 
 
 def _loss(out: Console, trace: Trace, wide: int) -> None:

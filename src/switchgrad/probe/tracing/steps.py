@@ -54,7 +54,7 @@ def _winners(seen: Seen, inputs: tuple[Flow, ...], outputs: tuple[Flow, ...]) ->
         return None
     value, result = inputs[0].value, outputs[0].value
     if seen.module is not None:
-        return winners.of_layer(seen.module, value, result)
+        return winners.of_layer(seen.module, value, result, seen.random)
     return winners.of_function(seen.type, seen.arguments, value, result)
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -38,6 +39,7 @@ class Seen:
     inputs: list[Tap] = field(default_factory=lambda: list[Tap]())
     outputs: list[Tap] = field(default_factory=lambda: list[Tap]())
     parameters: list[tuple[str, Tap]] = field(default_factory=lambda: list[tuple[str, Tap]]())
+    random: Tensor | None = None
     functions: list[str] = field(default_factory=lambda: list[str]())
     stand_ins: list[tuple[Tensor, Tensor]] = field(default_factory=lambda: list[tuple[Tensor, Tensor]]())
 
@@ -121,6 +123,7 @@ class Watch(TorchFunctionMode):
         self._busy = True
         self._calls[layer] += 1
         step = Seen("layer", self.leaves[layer], type(layer).__name__, self._calls[layer], layer)
+        step.random = torch.get_rng_state() if hasattr(layer, "return_switches") else None
         in_place = bool(getattr(layer, "inplace", False))
         inputs, named = mapped((inputs, named), lambda tensor: self._take(step, tensor, in_place))
         self._lent.append(self._lend(step, layer))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, cast
 
 import torch
@@ -25,15 +26,34 @@ _LAYERS: tuple[tuple[type[nn.Module], int], ...] = (
 _ADAPTIVE_LAYERS = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
 
 
-def of_layer(layer: nn.Module, value: Tensor, result: Tensor) -> Winners | None:
-    """The winners of a layer that made ``result`` of ``value``; None where it is no max pooling."""
+def of_layer(layer: nn.Module, value: Tensor, result: Tensor, random: Tensor | None = None) -> Winners | None:
+    """The winners of a layer that made ``result`` of ``value``; None where it is no max pooling.
+
+    ``random`` is the state of PyTorch's generator from which it drew.
+    """
     for kind, dims in _LAYERS:
         if isinstance(layer, kind):
             return _by_window(value, result, window_of(layer, tuple(value.shape[-dims:])))
     for dims, kind in enumerate(_ADAPTIVE_LAYERS, 1):
         if isinstance(layer, kind):
             return _adaptive(value, result, dims, cast("Any", layer).output_size)
-    return None
+    return _by_itself(layer, value, result, random) if hasattr(layer, "return_switches") else None
+
+
+def _by_itself(layer: nn.Module, value: Tensor, result: Tensor, random: Tensor | None) -> Winners | None:
+    """The switches that a layer of ours gives when it is asked for them."""
+    twin = copy.copy(layer)
+    twin.return_switches = True  # pyright: ignore[reportArgumentType]
+    with torch.no_grad(), torch.random.fork_rng(devices=()):
+        if random is not None:
+            torch.set_rng_state(random)
+        found = twin(value)
+    if not isinstance(found, tuple) or not _same(found[0], result):
+        return None
+    switches = found[1]
+    if isinstance(switches, Switches):
+        return Winners(switches.to_indices(), switches.input_size, switches.window, switches.codes)
+    return Winners(switches.to_indices(), tuple(switches.input_size)) if hasattr(switches, "to_indices") else None
 
 
 def of_function(
