@@ -15,6 +15,9 @@ An update rule (`Rule`) turns a parameter and its gradient into the next paramet
     memory = rule.start(theta)
     theta, memory = rule.step(theta, gradient, memory)
 
+Recurrent layers are a `Cell` for one step and a way of learning through time: ``BPTT(LSTM())`` is a layer over a
+sequence, `TruncatedBPTT` its shorter form, `RTRL` learns as it goes.
+
 `Network` is a list of layers with ``forward``, ``backward`` and ``update``; `switchgrad.reference.lenet5` trains one.
 
 Notation: x, w, b, y for maps ``[N, C, *H]`` with any number of spatial axes ``*H``, filters and outputs; a, W, b, z
@@ -58,6 +61,7 @@ from switchgrad.reference.normalisation.unit_length import UnitLength
 from switchgrad.reference.pooling.average_pool import AveragePool
 from switchgrad.reference.pooling.max_pool import MaxPool
 from switchgrad.reference.pooling.switch_pool import SwitchPool
+from switchgrad.reference.recurrent import BPTT, GRU, LSTM, RTRL, Cell, Elman, IndRNN, Jordan, TruncatedBPTT
 from switchgrad.reference.shape.add import Add
 from switchgrad.reference.shape.concat import Concat
 from switchgrad.reference.shape.flatten import Flatten
@@ -68,7 +72,11 @@ from switchgrad.reference.update.sgd import SGD
 from switchgrad.reference.update.weight_decay import WeightDecay
 
 __all__ = [
+    "BPTT",
     "ELU",
+    "GRU",
+    "LSTM",
+    "RTRL",
     "SGD",
     "Adam",
     "Add",
@@ -76,6 +84,7 @@ __all__ = [
     "BatchNorm",
     "BatchNormEvaluation",
     "BinaryCrossEntropy",
+    "Cell",
     "Concat",
     "Contrastive",
     "Convolution",
@@ -84,8 +93,11 @@ __all__ = [
     "DepthwiseConvolution",
     "DropConnect",
     "Dropout",
+    "Elman",
     "Flatten",
     "Hinge",
+    "IndRNN",
+    "Jordan",
     "Layer",
     "LeakyReLU",
     "Linear",
@@ -109,6 +121,7 @@ __all__ = [
     "Tanh",
     "TransposedConvolution",
     "Triplet",
+    "TruncatedBPTT",
     "UnitLength",
     "WeightDecay",
     "running_statistics",
