@@ -20,6 +20,8 @@ sequence, `TruncatedBPTT` its shorter form, `RTRL` learns as it goes.
 
 `Network` is a list of layers with ``forward``, ``backward`` and ``update``; `switchgrad.reference.lenet5` trains one.
 
+Sequences are learnt by layers over cells of one step (`switchgrad.reference.recurrent`): ``BPTT(Elman())``.
+
 Notation: x, w, b, y for maps ``[N, C, *H]`` with any number of spatial axes ``*H``, filters and outputs; a, W, b, z
 for layers of units ``[N, I]``, examples as rows; delta for dJ/d(output); ``dx`` for dJ/dx; ``(.)`` multiplies number
 by number; ``1{...}`` is 1 where the condition holds, else 0; p a place, r a cell of the window.
