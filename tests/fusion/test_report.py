@@ -58,6 +58,14 @@ def test_reasons():
     assert "below 0" in " ".join(rows(nn.Sequential(nn.Conv2d(1, 1, 1), nn.LeakyReLU(-1.0), nn.MaxPool2d(2))).values())
 
 
+def test_a_wide_convolution_is_fused_in_training_alone():
+    model = nn.Sequential(nn.Conv2d(64, 8, 3), nn.ReLU(), nn.MaxPool2d(2))
+    assert rows(model, "training") == {("0", "1", "2"): "ops.conv_relu_max_pool2d"}
+    found = rows(model, "evaluation")
+    assert "64 channels" in found["0",]
+    assert found["1", "2"] == "ops.relu_max_pool2d"
+
+
 def test_without_the_library_nothing_is_called_fused(monkeypatch):
     monkeypatch.setattr(native, "LIBRARY", None)
     model = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))

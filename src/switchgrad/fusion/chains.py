@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from switchgrad.fusion.rules import RULES, Rule, canonical
-from switchgrad.fusion.stages import CONVS, POOLS, Stage, has_hooks, read
+from switchgrad.fusion.stages import CONVS, POOLS, Stage, read
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,19 @@ class Rest:
 
 _WORTH_TELLING = {*CONVS, *POOLS, "norm", "mean", "flat_mean", "dropout"}
 _FRESH_FUNCTIONS = (operator.add, operator.sub, operator.mul, torch.add, torch.sub, torch.mul, torch.cat)
+_UNDILATED = (1, (1,), (1, 1), (1, 1, 1), [1], [1, 1], [1, 1, 1])
 _WORDS = {"norm": "batch norm", "act": "ReLU", "mean": "global mean", "flat_mean": "global mean"}
 
 
-def find(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> tuple[list[Block], list[Rest], list[Stage]]:
-    """The blocks of a graph, the stages worth telling of that are in none, and all stages."""
+def find(
+    graph: fx.Graph, modules: Mapping[str, nn.Module], training: bool
+) -> tuple[list[Block], list[Rest], list[Stage]]:
+    """The blocks of a graph in one mode, the stages worth telling of that are in none, and all stages."""
     stages = {node: stage for node in graph.nodes if (stage := read(node, modules)) is not None}
-    order = {node: place for place, node in enumerate(graph.nodes)}
-    blocks: list[Block] = []
-    rests: list[Rest] = []
+    finder = _Finder(stages, {node: place for place, node in enumerate(graph.nodes)}, training)
     for chain in _chains(stages):
-        _cover(chain, stages, order, blocks, rests)
-    return blocks, rests, list(stages.values())
+        finder.cover(chain)
+    return finder.blocks, finder.rests, list(stages.values())
 
 
 def _chains(stages: Mapping[fx.Node, Stage]) -> list[list[Stage]]:
@@ -81,38 +82,66 @@ def _alone(stage: Stage) -> bool:
     return set(stage.input.users) - set(stage.absorbed) == {stage.node}
 
 
-def _cover(
-    chain: list[Stage],
-    stages: Mapping[fx.Node, Stage],
-    order: Mapping[fx.Node, int],
-    blocks: list[Block],
-    rests: list[Rest],
-) -> None:
-    """Take the longest rule that fits at each place; what none fits stays."""
-    links = _fold(chain)
-    left: list[Stage] = []
-    refusals: list[str] = []
-    at = 0
-    while at < len(links):
-        said: list[str] = []
-        block = _match(links[at:], stages, order, said)
-        if block is None:
-            left += links[at].stages
-            refusals += said
-            at += 1
-            continue
-        _close(left, refusals, rests)
-        blocks.append(block)
-        at += len(block.links)
-    _close(left, refusals, rests)
+class _Finder:
+    """Blocks and rests, gathered chain by chain."""
 
+    def __init__(self, stages: Mapping[fx.Node, Stage], order: Mapping[fx.Node, int], training: bool) -> None:
+        self.stages, self.order, self.training = stages, order, training
+        self.blocks: list[Block] = []
+        self.rests: list[Rest] = []
 
-def _close(left: list[Stage], refusals: list[str], rests: list[Rest]) -> None:
-    told = tuple(stage for stage in left if _is_worth_telling(stage))
-    if told:
-        rests.append(Rest(told, _reason(told, refusals)))
-    left.clear()
-    refusals.clear()
+    def cover(self, chain: Sequence[Stage]) -> None:
+        """Take the longest rule that fits at each place; what none fits stays."""
+        links = _fold(chain)
+        left: list[Stage] = []
+        refusals: list[str] = []
+        while links:
+            said: list[str] = []
+            block = self._match(links, said)
+            if block is None:
+                left += links.pop(0).stages
+                refusals += said
+                continue
+            self._close(left, refusals)
+            self.blocks.append(block)
+            del links[: len(block.links)]
+        self._close(left, refusals)
+
+    def _close(self, left: list[Stage], refusals: list[str]) -> None:
+        told = tuple(stage for stage in left if _is_worth_telling(stage))
+        if told:
+            self.rests.append(Rest(told, _reason(told, refusals)))
+        left.clear()
+        refusals.clear()
+
+    def _match(self, links: Sequence[Link], refusals: list[str]) -> Block | None:
+        for rule in RULES:
+            head = tuple(links[: len(rule.kinds)])
+            if canonical(_as_rule(rule, head)) != rule.kinds:
+                continue
+            block = Block(head, rule)
+            refusal = self._refusal(block) or rule.refuses(block.stages, self.training)
+            if not refusal:
+                return block
+            refusals.append(refusal)
+        return None
+
+    def _refusal(self, block: Block) -> str:
+        first = block.stages[0]
+        for stage in block.stages:
+            if stage.problem:
+                return stage.problem
+            others = [node for node in stage.node.all_input_nodes if node is not stage.input and node.op != "get_attr"]
+            late = [node for node in others if self.order[node] > self.order[first.node]]
+            if set(late) - set(stage.absorbed):
+                return "it uses a tensor that is computed after the block begins"
+        if first.in_place and not _is_private(first, self.stages):
+            return "it works in place on a tensor that others may see"
+        if _swaps(block) and any(stage.facts.get("pool_dilation", 1) not in _UNDILATED for stage in block.stages):
+            return "a dilated pool may have windows without a cell, where ReLU and max do not commute"
+        if any((stage.facts.get("negative_slope") or 0.0) < 0 for stage in block.stages):
+            return "negative_slope is below 0, so the activation is not monotone"
+        return ""
 
 
 def _is_worth_telling(stage: Stage) -> bool:
@@ -149,45 +178,10 @@ def _foldable(conv: Stage, norm: Stage) -> bool:
     return has_statistics is not None
 
 
-def _match(
-    links: Sequence[Link], stages: Mapping[fx.Node, Stage], order: Mapping[fx.Node, int], refusals: list[str]
-) -> Block | None:
-    for rule in RULES:
-        head = tuple(links[: len(rule.kinds)])
-        if canonical(_as_rule(rule, head)) != rule.kinds:
-            continue
-        block = Block(head, rule)
-        refusal = _refusal(block, stages, order)
-        if not refusal:
-            return block
-        refusals.append(refusal)
-    return None
-
-
 def _as_rule(rule: Rule, links: Sequence[Link]) -> list[str]:
     """The kinds of ``links``; a folded convolution passes for a plain one where the rule asks for that."""
     plain = [link.kind.replace("folded", "conv") for link in links]
     return plain if any(kind in CONVS for kind in rule.kinds) else [link.kind for link in links]
-
-
-def _refusal(block: Block, stages: Mapping[fx.Node, Stage], order: Mapping[fx.Node, int]) -> str:
-    first = block.stages[0]
-    for stage in block.stages:
-        if stage.problem:
-            return stage.problem
-        if stage.module is not None and has_hooks(stage.module):
-            return "it has hooks, which must see its own input and output"
-        others = [node for node in stage.node.all_input_nodes if node is not stage.input and node.op != "get_attr"]
-        if any(order[node] > order[first.node] for node in others if node not in stage.absorbed):
-            return "it uses a tensor that is computed after the block begins"
-    if first.in_place and not _is_private(first, stages):
-        return "it works in place on a tensor that others may see"
-    if _swaps(block) and any(s.facts.get("pool_dilation", 1) not in (1, (1,), (1, 1), (1, 1, 1)) for s in block.stages):
-        return "a dilated pool may have windows without a cell, where ReLU and max do not commute"
-    slopes = [stage.facts.get("negative_slope") or 0.0 for stage in block.stages]
-    if min(slopes) < 0:
-        return "negative_slope is below 0, so the activation is not monotone"
-    return block.rule.refuses(block.stages)
 
 
 def _swaps(block: Block) -> bool:

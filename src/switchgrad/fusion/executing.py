@@ -71,14 +71,14 @@ class Compiled:
     """A program, and what must hold for it: the modes of the modules, and that nobody hooked or changed them."""
 
     def __init__(self, owner: nn.Module, reading: Reading) -> None:
-        self.blocks, self.rests, stages = find(reading.graph, dict(owner.named_modules()))
+        self.blocks, self.rests, stages = find(reading.graph, dict(owner.named_modules()), owner.training)
         self.reading, self.inputs = reading, reading.inputs
         self.program = write(reading.graph, self.blocks)
         self.run = self.program.run
         leaves = [stage.module for stage in stages if stage.module is not None]
         fused = [s.module for block in self.blocks for s in block.stages if s.module is not None]
         self.unhooked = [module for module in (*fused, *reading.read_through) if module is not owner]
-        self.modes = [(module, module.training) for module in dict.fromkeys(leaves)]
+        self.modes = [(module, module.training) for module in dict.fromkeys((owner, *leaves))]
         if reading.training is not None:
             self.modes += [(module, module.training) for module in reading.read_through]
 
