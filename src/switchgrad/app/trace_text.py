@@ -20,7 +20,7 @@ from switchgrad.probe.tracing.tables import chosen_steps, facts_of, norm, overvi
 
 VALUE, GRADIENT = "bright_blue", "yellow"
 Block: TypeAlias = list[Text]
-_GAP, _PIPE_WIDTH, _PROSE_WIDTH, _PER_LINE = 4, 160, 120, 16
+_GAP, _PIPE_WIDTH, _PROSE_WIDTH, _PER_LINE = 4, 160, 120, 10
 
 
 def show(trace: Trace, title: str, *, side: int, layers: Sequence[str], brief: bool) -> None:
@@ -29,7 +29,7 @@ def show(trace: Trace, title: str, *, side: int, layers: Sequence[str], brief: b
     out = Console(soft_wrap=True, highlight=False)
     out.print(Text(title, "bold"))
     for name, value in facts_of(trace).items():
-        out.print(Text(f"{name:<12}", "dim") + Text(value))
+        out.print(Text.assemble((f"{name:<12}", "dim"), value))
     out.print()
     console.table(*overview(trace), words=4)
     if brief:
@@ -49,7 +49,7 @@ def _step(step: Step, crops: Crops, wide: int) -> Iterator[Text]:
     before = ", ".join(times(flow.shape) for flow in step.inputs) or "unseen"
     after = ", ".join(times(flow.shape) for flow in step.outputs)
     what = f"  {step.type}({step.arguments})  " if step.kind == "layer" else f"  ({step.kind})  "
-    yield Text(f"{step.number}  {step.title}", "bold") + Text(what, "dim") + Text(f"{before} → {after}")
+    yield Text.assemble((f"{step.number}  {step.title}", "bold"), (what, "dim"), f"{before} → {after}")
     yield from _rule(step.forward, step.backward, wide)
     values = [*_grids("x", step.inputs, crops.inputs, step), *_grids("y", step.outputs, crops.outputs)]
     back = [*_backs("dx", step.inputs, crops.inputs, step), *_backs("dy", step.outputs, crops.outputs)]
@@ -71,7 +71,7 @@ def _rule(forward: str, backward: str, wide: int) -> Iterator[Text]:
     """Both directions, in lines that a reader can take in."""
     for name, style, words in (("forward", VALUE, forward), ("backward", GRADIENT, backward)):
         for place, line in enumerate(textwrap.wrap(words, min(wide, _PROSE_WIDTH) - 13) or [""]):
-            yield Text(f"   {name if not place else '':<10}", style) + Text(line)
+            yield Text.assemble((f"   {name if not place else '':<10}", style), line)
 
 
 def _beside(grids: Sequence[Block], wide: int) -> Iterator[Text]:
@@ -106,7 +106,7 @@ def _grid(symbol: str, numbers: Tensor, crop: Crop, style: str, step: Step | Non
     marks = winner_marks(step, crop)
     index = f"[{', '.join(map(str, crop.index))}]" if crop.index else ""
     head = ", ".join(filter(None, (power(factor), told(crop, tuple(numbers.shape)), f"norm {short(norm(numbers))}")))
-    lines = [Text(symbol + index) + Text(f"  {head}", "dim")]
+    lines = [Text.assemble(symbol + index, (f"  {head}", "dim"))]
     for r, row in enumerate(values):
         cells = [
             _cell(cell(value, factor, whole), style if value else "dim", (r, c) in marks) for c, value in enumerate(row)
@@ -122,7 +122,7 @@ def _cell(shown: str, style: str, won: bool) -> Text:
 
 
 def _switches(won: Winners, crop: Crop) -> Block:
-    head = Text("switches") + Text("  the winner's place in its window, counted row by row", "dim")
+    head = Text.assemble("switches", ("  the winner's place in its window, counted row by row", "dim"))
     if won.codes is None or won.window is None:
         return [head]
     cells = won.window.cells

@@ -1,5 +1,5 @@
 """The little grids, as SVG: a cell a number, the stronger its colour the larger its size. Positive numbers fill
-their cell, negative ones ring it, winners have a black frame.
+their cell, negative ones ring it, winners have a heavy frame.
 
 Colours come from the page's style sheet by class: ``forward`` for values, ``gradient`` for what came back, ``switch``
 for the addresses of winners.
