@@ -91,32 +91,40 @@ def _extent(weights: Tensor) -> list[tuple[int, int]]:
 
 
 def _region_sums(input: Tensor, pictures: Tensor, rows: Tensor, columns: Tensor, sensitive: bool) -> Tensor:
-    count, p, q = rows.shape[0], rows.shape[1], columns.shape[1]
+    p, q = rows.shape[1], columns.shape[1]
     channels = input.shape[1] // (p * q) if sensitive else input.shape[1]
-    pooled = torch.zeros((count, channels, p, q), dtype=rows.dtype, device=input.device)
+    maps = _channels_behind(input)
+    pooled = torch.zeros((rows.shape[0], p, q, channels), dtype=rows.dtype, device=input.device)
     with torch.autocast(input.device.type, enabled=False):
         for k, n, ys, xs in _boxes(pictures, rows, columns):
-            cut = wide(input[n, :, ys, xs])
+            cut, down, across = maps[n, ys, xs], rows[k, :, ys], columns[k, :, xs]
             if sensitive:
-                cut = cut.unflatten(0, (channels, p, q))
-                pooled[k] = torch.einsum("cpqhw,ph,qw->cpq", cut, rows[k, :, ys], columns[k, :, xs])
+                pooled[k] = torch.einsum("hwcpq,ph,qw->pqc", cut.unflatten(-1, (channels, p, q)), down, across)
             else:
-                pooled[k] = (rows[k, :, ys] @ cut) @ columns[k, :, xs].T
-    return pooled.to(input.dtype)
+                pooled[k] = across @ (down @ cut.flatten(1)).unflatten(1, cut.shape[1:])
+    return pooled.permute(0, 3, 1, 2).to(input.dtype).contiguous()
 
 
 def _region_spread(
     pooled: Tensor, pictures: Tensor, rows: Tensor, columns: Tensor, sensitive: bool, size: Sequence[int]
 ) -> Tensor:
-    total = torch.zeros(tuple(size), dtype=rows.dtype, device=pooled.device)
+    batch, channels, height, width = size
+    grads = _channels_behind(pooled)
+    total = torch.zeros((batch, height, width, channels), dtype=rows.dtype, device=pooled.device)
     with torch.autocast(pooled.device.type, enabled=False):
         for k, n, ys, xs in _boxes(pictures, rows, columns):
-            down, across, grad = rows[k, :, ys], columns[k, :, xs], wide(pooled[k])
+            down, across, grad = rows[k, :, ys], columns[k, :, xs], grads[k]
             if sensitive:
-                total[n, :, ys, xs] += torch.einsum("cpq,ph,qw->cpqhw", grad, down, across).flatten(0, 2)
+                total[n, ys, xs] += torch.einsum("pqc,ph,qw->hwcpq", grad, down, across).flatten(2)
             else:
-                total[n, :, ys, xs] += down.T @ grad @ across
-    return total.to(pooled.dtype)
+                wide_rows = across.T @ grad
+                total[n, ys, xs] += (down.T @ wide_rows.flatten(1)).unflatten(1, wide_rows.shape[1:])
+    return total.permute(0, 3, 1, 2).to(pooled.dtype).contiguous()
+
+
+def _channels_behind(tensor: Tensor) -> Tensor:
+    """(N, H, W, C): with the channels side by side a box is a few large products instead of many small ones."""
+    return wide(tensor).permute(0, 2, 3, 1).contiguous()
 
 
 def _sums_shape(input: Tensor, _: Tensor, rows: Tensor, columns: Tensor, sensitive: bool) -> Tensor:
