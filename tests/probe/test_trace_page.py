@@ -180,5 +180,6 @@ def test_everything_odd_has_a_page():
 
     story = switchgrad.trace(Net(), torch.randint(0, 9, (2, 6)), torch.tensor([1, 2]))
     Page(render(story, side=5))
+    assert [row[2] for row in overview(story)[1]] == ["Embedding", "LSTM", *["function"] * 4, "cross-entropy"]
     for step, crop in zip(story.steps, crops_of(story, 5), strict=True):
         assert step_figures(step, crop)["y"]

@@ -67,7 +67,7 @@ def _row(step: Step) -> list[str]:
     return [
         str(step.number),
         step.title,
-        step.type,
+        step.type if step.kind == "layer" else step.kind,
         times(step.outputs[0].shape) if step.outputs else "–",
         short(norm(step.outputs[0].value)) if step.outputs else "–",
         _back(step.outputs[:1]),
