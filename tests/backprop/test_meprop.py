@@ -99,18 +99,18 @@ def test_the_context_acts_on_layers_and_leaves_nothing_behind():
 def test_a_twentieth_of_the_gradients_trains_digits_within_one_percent(by, digits):
     def accuracy(sparse):
         found = []
-        for seed in range(2):
+        for seed in range(3):
             torch.manual_seed(seed)
             hidden = nn.Linear(64, 256)
             layer = MeProp(hidden, 0.05, by) if sparse else hidden
             net = nn.Sequential(nn.Flatten(), layer, nn.ReLU(), nn.Linear(256, 10))
-            rule = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9)
+            rule = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
             found.append(digits.train(net, rule, 400, seed))
         return sum(found) / len(found)
 
     full = accuracy(sparse=False)
     assert full > 0.97
-    assert accuracy(sparse=True) >= full - 0.01
+    assert accuracy(sparse=True) >= full - 0.01  # measured: 0.5 % less by element, 0.2 % by unit
 
 
 @pytest.mark.parametrize("k", [0, -1, 0.0, 1.5, True, float("nan")])
