@@ -35,6 +35,7 @@ void describe(ConvPoolJob& job, const Tensor& input, const Tensor& weight, const
          written(input) + " and " + written(weight));
   if (conv_stride.size() != 2 || conv_padding.size() != 4)
     fail("the convolution's stride needs one number and its padding two for each spatial axis");
+  if (weight.size(0) == 0) fail("the weight of shape " + written(weight) + " has no filters; give at least 1");
   if (input.size(1) != weight.size(1) || input.size(1) == 0)
     fail("the weight of shape " + written(weight) + " takes " + std::to_string(weight.size(1)) +
          " channels and the input of shape " + written(input) + " has " + std::to_string(input.size(1)) +

@@ -204,6 +204,8 @@ class _Block:
                 f"the input has shape {tuple(input.shape)} and the weight {tuple(weight.shape)}; give an input of 4 "
                 "axes (3 without a batch) and a weight of 4"
             )
+        if weight.shape[0] == 0:
+            raise GeometryError(f"the weight of shape {tuple(weight.shape)} has no filters; give at least 1")
         channels = input.shape[-3]
         if groups < 1 or channels == 0 or weight.shape[1] * groups != channels or weight.shape[0] % groups:
             raise GeometryError(

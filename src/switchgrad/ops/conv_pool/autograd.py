@@ -9,7 +9,7 @@ from torch import Tensor
 
 from switchgrad.geometry import Window
 from switchgrad.ops.conv_pool.reference import padded
-from switchgrad.ops.routing import route, window_args
+from switchgrad.ops.routing import is_transformed, route, window_args
 
 ConvArgs = tuple[list[int], list[int]]  # stride; padding as (top, bottom, left, right)
 
@@ -34,7 +34,7 @@ class ConvMaxPool(torch.autograd.Function):
             return (None,) * 6
         input, weight, codes = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or is_transformed():  # gradients may come in a batch of batches
             return *_differentiable(grad, codes, input, weight, ctx.conv, ctx.window, wanted), None, None, None
         found = torch.ops.switchgrad.conv_max_pool_backward(
             grad, codes, input, weight, *ctx.conv, *window_args(ctx.window), *wanted

@@ -62,11 +62,10 @@ def conv_max_pool_backward(
         dz, extended, weight, [weight.shape[0]], list(conv_stride), [0, 0], [1, 1], False, [0, 0], 1, wanted
     )
     top, left = conv_padding[0], conv_padding[2]
-    none = input.new_empty(0)
     return (
         in_layout_of(input, dx[..., top : top + input.shape[2], left : left + input.shape[3]])
         if input_wanted
-        else none,
-        in_layout_of(weight, dw) if weight_wanted or bias_wanted else none,
-        db if bias_wanted else none,
+        else input.new_empty(0),
+        in_layout_of(weight, dw) if weight_wanted or bias_wanted else input.new_empty(0),
+        db if bias_wanted else input.new_empty(0),
     )

@@ -32,11 +32,12 @@ def _conv_max_pool_backward(
     _: Tensor, __: Tensor, input: Tensor, weight: Tensor, *rest: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     input_wanted, weight_wanted, bias_wanted = rest[-3:]
-    none = input.new_empty(0)
     return (
-        empty_in_layout_of(input, tuple(input.shape), input.dtype) if input_wanted else none,
-        empty_in_layout_of(weight, tuple(weight.shape), weight.dtype) if weight_wanted or bias_wanted else none,
-        weight.new_empty(weight.shape[0]) if bias_wanted else none,
+        empty_in_layout_of(input, tuple(input.shape), input.dtype) if input_wanted else input.new_empty(0),
+        empty_in_layout_of(weight, tuple(weight.shape), weight.dtype)
+        if weight_wanted or bias_wanted
+        else weight.new_empty(0),
+        weight.new_empty(weight.shape[0] if bias_wanted else 0),
     )
 
 
