@@ -29,7 +29,7 @@ demo: $(VENV)/built  ## Train LeNet-5 on real handwritten digits and leave a run
 
 lint: $(VENV)/ready  ## Style of Python and C++
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
-	@$(BIN)/clang-format --dry-run --Werror csrc/*/*.h csrc/*/*.cpp tests/native/*.cpp
+	@$(BIN)/clang-format --dry-run --Werror csrc/*/*.h csrc/*/*.cpp tests/native/*.cpp tests/native/fuzz/*.h
 
 types: $(VENV)/built  ## Types, strictly
 	@$(BIN)/basedpyright --level error

@@ -1,21 +1,15 @@
 // Fuzzes the max-pooling kernels without PyTorch or Python: random geometries, dtypes, strides and layouts in buffers
 // of exactly the right size, against loops, under AddressSanitizer and UBSan. scripts/sanitize builds and runs it.
 //
-//   fuzz_max_pool SECONDS [SEED]      for each of the instruction sets that SWITCHGRAD_TABLES lists
+//   fuzz_max_pool SECONDS [SEED]      for each of the instruction sets that SWITCHGRAD_SERVERS lists
 //
 // Every job is cut into random chunks that run in random order, as threads would: a kernel that writes beyond its
 // chunk spoils one that is done already. Half of the buffers lie against pages that nobody may touch, because
 // AddressSanitizer does not see masked vector loads and stores.
-#include <sanitizer/common_interface_defs.h>
-
-#include <algorithm>
-#include <chrono>
-#include <cstdio>
-#include <vector>
-
 #include "common/table.h"
+#include "cpu/isa.h"
 #include "fuzz/memory.h"
-#include "fuzz/numbers.h"
+#include "fuzz/run.h"
 #include "max_pool/index.h"
 
 namespace fuzz {
@@ -27,10 +21,10 @@ using switchgrad::PoolJob;
 using switchgrad::RouteJob;
 using switchgrad::Window;
 
-constexpr const MaxPoolTable& (*tables[])() = {SWITCHGRAD_TABLES};
+#define SWITCHGRAD_SERVER(isa) {#isa, &switchgrad::isa::max_pool_table},
+constexpr Server<MaxPoolTable> servers[] = {SWITCHGRAD_SERVERS};
 
 const MaxPoolTable* the_table = nullptr;
-uint64_t the_seed = 0, the_case = 0;
 
 // ---- geometry ----------------------------------------------------------------------------------------------------
 
@@ -42,9 +36,9 @@ struct {
 } current;
 
 void tell() {
-  std::printf("%s, %s, dtype %d, batch %d, channels %d; seed %llu, case %llu\n", the_table->isa, current.how,
-              static_cast<int>(current.dtype), static_cast<int>(current.batch), static_cast<int>(current.channels),
-              static_cast<unsigned long long>(the_seed), static_cast<unsigned long long>(the_case));
+  tell_seed();
+  std::printf("%s, dtype %d, batch %d, channels %d\n", current.how, static_cast<int>(current.dtype),
+              static_cast<int>(current.batch), static_cast<int>(current.channels));
   for (const Axis& a : current.window.axis)
     std::printf("  size %d, kernel %d, stride %d, padding %d + %d, dilation %d: %d places\n", static_cast<int>(a.size),
                 static_cast<int>(a.kernel), static_cast<int>(a.stride), static_cast<int>(a.pad_begin),
@@ -116,19 +110,6 @@ void cells_of(const Window& window, int64_t od, int64_t p, int64_t q, F&& body) 
         const int64_t w = q * x.stride - x.pad_begin + s * x.dilation;
         if (d >= 0 && d < z.size && h >= 0 && h < y.size && w >= 0 && w < x.size) body(code, d, h, w);
       }
-}
-
-// Runs a kernel over 0 .. items - 1 in chunks, in any order.
-template <class Kernel, class Job>
-void in_chunks(Kernel kernel, const Job& job, int64_t items) {
-  std::vector<int64_t> cuts{0, items};
-  for (int64_t i = between(0, 4); i > 0; --i) cuts.push_back(between(0, items));
-  std::sort(cuts.begin(), cuts.end());
-  std::vector<size_t> chunks(cuts.size() - 1);
-  for (size_t i = 0; i < chunks.size(); ++i) chunks[i] = i;
-  std::shuffle(chunks.begin(), chunks.end(), random_bits);
-  for (const size_t i : chunks)
-    if (cuts[i] < cuts[i + 1]) kernel(job, cuts[i], cuts[i + 1]);
 }
 
 // ---- forward and backward ----------------------------------------------------------------------------------------
@@ -300,7 +281,8 @@ void fuzz(switchgrad::Dtype dtype, const Window& window) {
   Fuzz<T>(dtype, window).run();
 }
 
-void fuzz_once() {
+void fuzz_once(const MaxPoolTable& table) {
+  the_table = &table;
   Window window;
   if (!any_window(window)) return;
   switch (between(0, 8)) {
@@ -319,20 +301,4 @@ void fuzz_once() {
 }  // namespace
 }  // namespace fuzz
 
-int main(int count, char** words) {
-  const double seconds = count > 1 ? std::atof(words[1]) : 10;
-  fuzz::the_seed = count > 2 ? std::strtoull(words[2], nullptr, 10) : 1;
-  __sanitizer_set_death_callback(fuzz::tell);
-  for (const auto& table : fuzz::tables) {
-    fuzz::the_table = &table();
-    fuzz::the_case = 0;
-    const auto start = std::chrono::steady_clock::now();
-    while (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < seconds) {
-      fuzz::random_bits.seed(fuzz::the_seed * 1'000'003 + ++fuzz::the_case);
-      fuzz::fuzz_once();
-    }
-    std::printf("%s: %llu cases, all as the loops say\n", fuzz::the_table->isa,
-                static_cast<unsigned long long>(fuzz::the_case));
-  }
-  return 0;
-}
+int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::tell, fuzz::fuzz_once); }

@@ -30,7 +30,7 @@ template <class E>
 class Buffer {
  public:
   Buffer(int region, int64_t count) : bytes_(static_cast<size_t>(count) * sizeof(E)) {
-    static Region regions[5];
+    static Region regions[10];
     if (bytes_ + 2 * canaries > Region::size || chance(50)) {
       heap_.reset(new char[bytes_]);
       data_ = heap_.get();
