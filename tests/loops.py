@@ -149,3 +149,132 @@ def take(x: np.ndarray, indices: np.ndarray, dims: int) -> np.ndarray:
         for i, at in enumerate(places.tolist()):
             result[plane, i] = planes[plane, at] if at >= 0 else 0
     return result.reshape(indices.shape)
+
+
+# ---- convolution -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Filters:
+    """A convolution's windows over rows and columns, and which input channels each group of filters reads."""
+
+    along: tuple[Axis, Axis]
+    groups: int
+
+    @staticmethod
+    def over(
+        x: np.ndarray, weight: np.ndarray, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+    ) -> Filters:
+        """From the short forms of the arguments."""
+        along = axes(x.shape[-2:], weight.shape[-2:], stride=stride, padding=padding, dilation=dilation)
+        return Filters((along[0], along[1]), groups)
+
+    def padded(self, x: np.ndarray) -> np.ndarray:
+        """Zeros around the rows and columns."""
+        rows, columns = self.along
+        pads = [(0, 0)] * (x.ndim - 2) + [(rows.begin, rows.end), (columns.begin, columns.end)]
+        return np.pad(x, pads)
+
+    def patch(self, row: int, column: int) -> tuple[slice, slice]:
+        """Rows and columns of the padded input that the convolution output at (row, column) reads."""
+        first, second = (
+            slice(at * axis.stride, at * axis.stride + (axis.kernel - 1) * axis.dilation + 1, axis.dilation)
+            for at, axis in zip((row, column), self.along, strict=True)
+        )
+        return first, second
+
+    def split(self, weight: np.ndarray) -> list[slice]:
+        """The filters of each group."""
+        count = len(weight) // self.groups
+        return [slice(i * count, (i + 1) * count) for i in range(self.groups)]
+
+    def channels(self, k: int, weight: np.ndarray) -> slice:
+        """Input channels that filter ``k`` reads."""
+        count = weight.shape[1]
+        group = k // (weight.shape[0] // self.groups)
+        return slice(group * count, (group + 1) * count)
+
+
+def conv(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, **arguments: Any) -> np.ndarray:
+    """Convolution (cross-correlation, as PyTorch has it): to the bias each tap times what it sees, tap after tap."""
+    filters = Filters.over(x, weight, **arguments)
+    seen = filters.padded(x)
+    rows, columns = (range(0, (len(axis.starts()) - 1) * axis.stride + 1, axis.stride) for axis in filters.along)
+    result = np.zeros((len(x), len(weight), len(rows), len(columns)), dtype=x.dtype)
+    for k in range(len(weight)):
+        result[:, k] = 0 if bias is None else bias[k]
+    with np.errstate(invalid="ignore"):
+        for group in filters.split(weight):
+            seen_by_group = seen[:, filters.channels(group.start, weight)]
+            for c, r, s in np.ndindex(weight.shape[1:]):
+                high, wide = (at * axis.dilation for at, axis in zip((r, s), filters.along, strict=True))
+                there = seen_by_group[
+                    :, c, high : high + rows.stop : rows.step, wide : wide + columns.stop : columns.step
+                ]
+                result[:, group] += weight[group, c, r, s][:, None, None] * there[:, None]
+    return result
+
+
+def conv_pool(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, *, relu: bool, **arguments: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Convolution, perhaps a ReLU, and max pooling: values, flat indices into the convolution's map, offsets.
+
+    Behind a ReLU a window whose maximum is not above 0 has no winner (-1). ``pool_...`` are the window's arguments.
+    """
+    filters, pool = apart(arguments)
+    values, indices, offsets = max_pool(conv(x, weight, bias, **filters), 2, **pool)
+    dead = (values <= 0) & (indices >= 0) if relu else np.zeros(values.shape, dtype=bool)
+    return np.where(dead, 0, values).astype(x.dtype), np.where(dead, -1, indices), np.where(dead, -1, offsets)
+
+
+def conv_pool_gradient(
+    grad: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    *,
+    relu: bool,
+    **arguments: Any,
+) -> tuple[np.ndarray, ...]:
+    """Gradients of the input, the weights and, where there is one, the bias.
+
+    Winner by winner: its patch times what came back is the filter's, its filter times what came back is the patch's. A
+    number of 0 that came back sends nothing, whatever it would be multiplied with.
+    """
+    filters = Filters.over(x, weight, **apart(arguments)[0])
+    _, indices, _ = conv_pool(x, weight, bias, relu=relu, **arguments)
+    seen, columns = filters.padded(x), len(filters.along[1].starts())
+    of_seen, of_weight, of_bias = np.zeros_like(seen), np.zeros_like(weight), np.zeros(len(weight), dtype=x.dtype)
+    with np.errstate(invalid="ignore"):
+        for (n, k, *_), at, sent in zip(np.ndindex(grad.shape), indices.flat, grad.flat, strict=True):
+            if at < 0 or sent == 0:
+                continue
+            where = (n, filters.channels(k, weight), *filters.patch(*divmod(int(at), columns)))
+            of_weight[k] += sent * seen[where]
+            of_seen[where] += sent * weight[k]
+            of_bias[k] += sent
+    (top, left), (rows, wide) = (axis.begin for axis in filters.along), x.shape[-2:]
+    of_input = of_seen[..., top : top + rows, left : left + wide]
+    return (of_input, of_weight) if bias is None else (of_input, of_weight, of_bias)
+
+
+def lead(x: np.ndarray, **arguments: Any) -> np.ndarray:
+    """By how much the winner of each window beats the next best: infinite where it is alone."""
+    along = axes(x.shape[-2:], **arguments)
+    where = [[at for _, at in cells] for cells in windows(along)]
+    result = []
+    for plane in x.reshape(-1, math.prod(x.shape[-2:])):
+        for cells in where:
+            best = sorted(plane[cells])[-2:]
+            result.append(best[1] - best[0] if len(best) == 2 else math.inf)
+    return np.array(result, dtype=np.float64).reshape(*x.shape[:-2], *pooled_shape(along))
+
+
+def apart(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The convolution's arguments and the window's."""
+    pool = {name.removeprefix("pool_"): v for name, v in arguments.items() if name.startswith("pool_")}
+    pool["kernel_size"] = pool.pop("size", 2)
+    pool["ceil_mode"] = arguments.get("ceil_mode", False)
+    filters = {name: v for name, v in arguments.items() if not name.startswith("pool_") and name != "ceil_mode"}
+    return filters, pool

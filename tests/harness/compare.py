@@ -57,16 +57,27 @@ def require_same_but_payload(got: Tensor, wanted: Tensor, what: str) -> None:
     require_same(got, wanted, what)
 
 
-def require_near(got: Tensor, peer: Tensor, truth: Tensor, factor: float, what: str) -> None:
+def require_equal(got: Tensor, wanted: Tensor, what: str) -> None:
+    """The same numbers: -0 equals 0, and any NaN equals any other."""
+    require_same_but_payload(got + 0, wanted + 0, what)
+
+
+def require_near(
+    got: Tensor, peer: Tensor, truth: Tensor, factor: float, what: str, *, of_largest: bool = False
+) -> None:
     """The error against float64 is at most ``factor`` times the peer's worst error plus a few units in the last place.
 
-    Written as ``not (error <= allowed)``, so that NaN fails.
+    The units are each number's own, or with ``of_largest`` (for sums, in which large numbers may cancel) those of the
+    largest. Written as ``not (error <= allowed)``, so that NaN fails.
     """
     if got.shape != truth.shape:
         raise AssertionError(f"{what}: got shape {tuple(got.shape)}, wanted {tuple(truth.shape)}")
-    error = (got.double() - truth).abs()
-    ulp = torch.finfo(got.dtype).eps * truth.abs().clamp_min(torch.finfo(got.dtype).tiny)
-    allowed = factor * (peer.double() - truth).abs().max() + 4 * ulp if got.numel() else error
+    if not got.numel():
+        return
+    error, allowance = (torch.where(x == truth, 0, (x.double() - truth).abs()) for x in (got, peer))
+    size = truth.abs().nan_to_num(posinf=0)
+    ulp = torch.finfo(got.dtype).eps * (size.max() if of_largest else size).clamp_min(torch.finfo(got.dtype).tiny)
+    allowed = (factor * allowance.max() + 4 * ulp).expand_as(error)
     if not bool((error <= allowed).all()):
         worst = int((error - allowed).nan_to_num(nan=float("inf")).argmax())
         raise AssertionError(

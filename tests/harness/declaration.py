@@ -70,12 +70,15 @@ class Operator:
     # -- what it accepts
     dtypes: tuple[torch.dtype, ...] = FLOATS + INTEGERS
     gradient_dtypes: tuple[torch.dtype, ...] = FLOATS
-    differentiable: tuple[int, ...] = (0,)
+    differentiable: tuple[int, ...] = (0,)  # those of them that a case has
+    weights: tuple[int, ...] = ()  # tensors without a batch axis, which a batch shares
     samples: tuple[str, ...] = ("plain", "ties", "nan", "extreme", "lowest", "negative")
     draw: Callable[[Case, Callable[..., Tensor]], tuple[Tensor, ...]] | None = None  # default: one draw a shape
     spatial: Callable[[Case], int] = lambda case: len(case.shapes[0]) - 2
     # -- what it promises
     exact: bool = True  # values equal the reference bit for bit; otherwise by yardstick
+    exact_samples: tuple[str, ...] = ()  # kinds of samples, "whole" and "ties" among them, on which sums do not round
+    settled: Callable[..., np.ndarray] | None = None  # (eps, *arrays, **arguments): where rounding cannot move codes
     same_bits: bool = True  # in every layout; otherwise the same up to rounding
     unbatched: bool = True  # the batch axis may be missing
     empty_batch: bool = True
@@ -83,6 +86,8 @@ class Operator:
     values_only: Callable[..., Tensor] | None = None  # the same values by another path through the code
     saved_bytes: Callable[[Case], int] | None = None  # what autograd may keep
     laws: tuple[Law, ...] = ()
+    autocasts: bool = False  # under autocast it is what the peer is, and no longer what it is without
+    compiler: str = "inductor"
     native: bool = True  # C++ kernels serve it, so that every instruction set is tried
     grows: bool = True  # the last axis of a case may grow with its arguments unchanged
     # -- for the checks of threads: cases so large that work is split
@@ -103,6 +108,27 @@ class Operator:
     def short(self, *tensors: Tensor, **arguments: Any) -> Tensor:
         """The differentiable output by the shortest path: what people call."""
         return (self.values_only or self.values)(*tensors, **arguments)
+
+    @property
+    def sums(self) -> bool:
+        """Whether it rounds sums, and says on which samples it does not."""
+        return bool(self.exact_samples)
+
+    def kinds(self, *wanted: str) -> tuple[str, ...]:
+        """Kinds of samples on which two ways through an operator give the same bits: those wanted, if none rounds."""
+        return ("whole", "ties") if self.sums else wanted
+
+    def is_exact(self, kind: str, dtype: torch.dtype) -> bool:
+        """Whether nothing is rounded on samples of this kind."""
+        return self.exact or not dtype.is_floating_point or (kind in self.exact_samples and dtype not in HALVES)
+
+    def places(self, given: Sequence[Any]) -> tuple[int, ...]:
+        """Which of the tensors given are differentiated."""
+        return tuple(i for i in self.differentiable if i < len(given))
+
+    def in_batch(self, given: Sequence[Tensor], change: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+        """The tensors with a change to each that has a batch axis."""
+        return tuple(t if i in self.weights else change(t) for i, t in enumerate(given))
 
     def small_cases(self) -> list[Case]:
         """Those for checks of quadratic cost."""

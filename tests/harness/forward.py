@@ -8,10 +8,11 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from harness.compare import from_array, require_agree, require_near, require_same, require_same_but_payload, to_array
+from harness.compare import require_agree, require_equal, require_near, require_same, require_same_but_payload
 from harness.declaration import HALVES, Case, Operator, as_tuple
 from harness.engines import engines, poisoned, running, threads
-from harness.layouts import COMPACT, expanded, follows, layouts, same_strides
+from harness.layouts import COMPACT, expanded, follows, layouts, placed, same_strides
+from harness.rounding import Judge, truth
 from harness.samples import tensors
 
 
@@ -22,20 +23,13 @@ def _calls(operator: Operator, kinds: tuple[str, ...] | None = None) -> Iterator
 
 def values_equal_the_loops(operator: Operator) -> None:
     """Every case, dtype and kind of sample, by every instruction set: values and switches as the loops have them."""
-    for name, case, given in _calls(operator):
-        wanted = operator.reference(*map(to_array, given), **case.arguments)
+    for case, dtype, kind in product(operator.cases, operator.dtypes, operator.samples):
+        given = tensors(operator, case, kind, dtype)
+        judge = Judge(operator, case, kind, given)
         for engine in engines(operator):
             with running(engine):
                 got = operator.outputs(*given, **case.arguments)
-            what = f"{operator.name} ({name}, {engine})"
-            if operator.exact or not got[0].is_floating_point():
-                require_same_but_payload(got[0], from_array(wanted[0], got[0].dtype), f"{what}: values")
-            else:
-                truth = operator.reference(*(to_array(t.double()) for t in given), **case.arguments)[0]
-                exact = torch.from_numpy(truth)
-                require_near(got[0], exact.to(got[0].dtype), exact, 2, f"{what}: values")
-            for i, (left, right) in enumerate(zip(got[1:], wanted[1:], strict=True), 1):
-                require_same_but_payload(left, from_array(right, left.dtype), f"{what}: output {i}")
+            judge.judge(got, f"{operator.name} ({case.name}, {str(dtype)[6:]}, {kind}, {engine})")
 
 
 def values_equal_the_peer(operator: Operator) -> None:
@@ -46,7 +40,8 @@ def values_equal_the_peer(operator: Operator) -> None:
     """
     if operator.peer is None:
         return
-    for name, case, given in _calls(operator):
+    kinds = tuple(kind for kind in operator.samples if kind != "special")
+    for name, case, given in _calls(operator, kinds):
         if not case.peer:
             continue
         wanted = as_tuple(operator.peer(*given, **case.arguments))
@@ -55,9 +50,8 @@ def values_equal_the_peer(operator: Operator) -> None:
             got = operator.outputs(first, *given[1:], **case.arguments)
             for i, (left, right) in enumerate(zip(got, wanted, strict=False)):  # the peer may have fewer outputs
                 if i == 0 and not operator.exact and left.is_floating_point():
-                    doubles = (to_array(t.double()) for t in given)
-                    truth = torch.from_numpy(operator.reference(*doubles, **case.arguments)[0])
-                    require_near(left, right, truth, 2, f"{what}: values")
+                    exact = truth(operator.reference, case, *given)[0]
+                    require_near(left, right, exact, 2, f"{what}: values", of_largest=operator.sums)
                 else:
                     compare = require_same_but_payload if left.dtype in HALVES else require_same
                     compare(left, right, f"{what}: output {i} against the peer")
@@ -69,23 +63,30 @@ def values_equal_the_peer(operator: Operator) -> None:
 
 def layouts_do_not_matter(operator: Operator) -> None:
     """The numbers count, not where they lie; results follow the layout of the first tensor."""
-    kinds = tuple(kind for kind in operator.samples if kind in ("plain", "nan"))
+    kinds = tuple(kind for kind in operator.kinds("plain", "nan") if kind in operator.samples)
     for name, case, given in _calls(operator, kinds):
-        variants = layouts(given[0])
+        variants = placed(given, operator.weights)
         compact = operator.outputs(*given, **case.arguments)
-        for engine, (layout, first) in product(engines(operator), variants.items()):
+        for engine, (layout, laid) in product(engines(operator), variants.items()):
             with running(engine):
-                got = operator.outputs(first, *given[1:], **case.arguments)
+                got = operator.outputs(*laid, **case.arguments)
             what = f"{operator.name} ({name}, {layout}, {engine})"
             for i, (left, right) in enumerate(zip(got, compact, strict=True)):
-                require_agree(left, right, operator.same_bits, f"{what}: output {i}")
-                if operator.keeps_layout and not follows(left, first):
-                    raise AssertionError(f"{what}: output {i} has strides {left.stride()} for {first.stride()}")
+                _agree(operator, left, right, f"{what}: output {i}")
+                if operator.keeps_layout and not follows(left, laid[0]):
+                    raise AssertionError(f"{what}: output {i} has strides {left.stride()} for {laid[0].stride()}")
         for layout, first in expanded(given[0]).items():
             got = operator.outputs(first, *given[1:], **case.arguments)
             wanted = operator.outputs(first.contiguous(), *given[1:], **case.arguments)
             for i, (left, right) in enumerate(zip(got, wanted, strict=True)):
-                require_agree(left, right, operator.same_bits, f"{operator.name} ({name}, {layout}): output {i}")
+                _agree(operator, left, right, f"{operator.name} ({name}, {layout}): output {i}")
+
+
+def _agree(operator: Operator, left: Tensor, right: Tensor, what: str) -> None:
+    if operator.sums:
+        require_equal(left, right, what)
+    else:
+        require_agree(left, right, operator.same_bits, what)
 
 
 def inputs_stay_as_they_were(operator: Operator) -> None:
@@ -101,7 +102,7 @@ def the_short_form_agrees(operator: Operator) -> None:
     """Values alone, which may take another path through the code, are the same values."""
     if operator.values_only is None:
         return
-    for name, case, given in _calls(operator):
+    for name, case, given in _calls(operator, operator.kinds(*operator.samples)):
         for layout, first in layouts(given[0], *COMPACT, "every second column").items():
             wanted = operator.values(first, *given[1:], **case.arguments)
             for engine in engines(operator):
@@ -141,9 +142,9 @@ def the_batch_may_be_missing(operator: Operator) -> None:
     """One element without a batch axis gives what it gives within a batch."""
     if not operator.unbatched:
         return
-    for name, case, given in _calls(operator, ("plain",)):
+    for name, case, given in _calls(operator, operator.kinds("plain")):
         batched = operator.outputs(*given, **case.arguments)
-        single = operator.outputs(*(t[-1] for t in given), **case.arguments)
+        single = operator.outputs(*operator.in_batch(given, lambda t: t[-1]), **case.arguments)
         for i, (left, right) in enumerate(zip(single, batched, strict=True)):
             require_same(left, right[-1], f"{operator.name} ({name}): output {i} without a batch")
 
@@ -153,7 +154,7 @@ def the_batch_may_be_empty(operator: Operator) -> None:
     if not operator.empty_batch:
         return
     for name, case, given in _calls(operator, ("plain",)):
-        none = tuple(t[:0].clone() for t in given)
+        none = operator.in_batch(given, lambda t: t[:0].clone())
         wanted = operator.outputs(*given, **case.arguments)
         for first in layouts(none[0]).values():
             got = operator.outputs(first, *none[1:], **case.arguments)

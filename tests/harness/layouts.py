@@ -61,6 +61,16 @@ CHANNELS_LAST: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def placed(given: tuple[Tensor, ...], weights: tuple[int, ...], *only: str) -> dict[str, tuple[Tensor, ...]]:
+    """The tensors given, in turn with the first and each of ``weights`` (of three axes or more) in other layouts."""
+    found = {name: (first, *given[1:]) for name, first in layouts(given[0], *only).items()}
+    for i in weights:
+        if 0 < i < len(given) and given[i].dim() >= 3:
+            for name, t in layouts(given[i], *only).items():
+                found[f"tensor {i} {name}"] = (*given[:i], t, *given[i + 1 :])
+    return found
+
+
 def expanded(x: Tensor) -> dict[str, Tensor]:
     """Views of ``x`` that repeat a slice without copying it: strides of 0. Their numbers differ from ``x``."""
     return {

@@ -116,6 +116,15 @@ def distinct(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Genera
     return ((torch.randperm(count, generator=generator) - count // 2).reshape(shape) * 0.25 + 0.1).to(dtype)
 
 
+def special(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """Small whole numbers, and here and there a NaN or an infinity: whatever the order of a sum, it gives the same."""
+    x = whole(shape, dtype, generator)
+    if not dtype.is_floating_point:
+        return x
+    odd = _choice(torch.tensor([math.nan, math.inf, -math.inf], dtype=dtype), shape, generator)
+    return torch.where(torch.rand(shape, generator=generator) < 0.03, odd, x)
+
+
 def whole(shape: tuple[int, ...], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
     """Small whole numbers of both signs: their sums and products are exact in every floating-point dtype."""
     return torch.randint(-4, 5, shape, generator=generator).to(dtype)
@@ -130,4 +139,5 @@ KINDS: dict[str, Callable[[tuple[int, ...], torch.dtype, torch.Generator], Tenso
     "negative": negative,
     "distinct": distinct,
     "whole": whole,
+    "special": special,
 }

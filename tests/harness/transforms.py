@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, func
 from torch.library import opcheck
 
-from harness.compare import require_same
+from harness.compare import require_equal, require_same
 from harness.declaration import Case, Operator, as_tuple
-from harness.layouts import layouts
+from harness.layouts import layouts, placed
 from harness.samples import tensors
 
 
@@ -25,17 +25,22 @@ def _function(operator: Operator, case: Case) -> Any:
     return lambda *given: operator.short(*given, **case.arguments)
 
 
+def _same(operator: Operator) -> Any:
+    return require_equal if operator.sums else require_same
+
+
 def vmap_is_a_loop(operator: Operator) -> None:
     """Mapped over a new axis, in front or at the end, the values are those of a loop; so are the gradients."""
     for case in operator.small_cases():
         function = _function(operator, case)
-        given = [tensors(operator, case, kind, torch.float64) for kind in ("distinct", "plain", "ties")]
+        kinds = operator.kinds("distinct", "plain", "ties")
+        given = [tensors(operator, case, kind, torch.float64) for kind in kinds]
         wanted = torch.stack([function(*one) for one in given])
         for dim in (0, -1):
             stacked = [torch.stack(column, dim) for column in zip(*given, strict=True)]
             got = func.vmap(function, in_dims=dim)(*stacked)
-            require_same(got, wanted, f"{operator.name} ({case.name}): vmap over axis {dim}")
-        places = tuple(operator.differentiable)
+            _same(operator)(got, wanted, f"{operator.name} ({case.name}): vmap over axis {dim}")
+        places = operator.places(given[0])
 
         def square(*one: Tensor, function: Any = function) -> Tensor:
             return (function(*one) ** 2).sum()
@@ -45,7 +50,7 @@ def vmap_is_a_loop(operator: Operator) -> None:
         mapped = func.vmap(slope)(*(torch.stack(column) for column in zip(*given, strict=True)))
         for i in range(len(places)):
             wanted = torch.stack([one[i] for one in alone])
-            require_same(mapped[i], wanted, f"{operator.name} ({case.name}): vmap of the gradient")
+            _same(operator)(mapped[i], wanted, f"{operator.name} ({case.name}): vmap of the gradient")
 
 
 def jacobians_agree(operator: Operator) -> None:
@@ -53,9 +58,11 @@ def jacobians_agree(operator: Operator) -> None:
     for case in operator.small_cases()[:4]:
         given = tensors(operator, case, "whole", torch.float64)
         function = _function(operator, case)
-        argnums = operator.differentiable[0]
-        rows, columns = (mode(function, argnums=argnums)(*given) for mode in (func.jacrev, func.jacfwd))
-        require_same(rows + 0.0, columns + 0.0, f"{operator.name} ({case.name}): Jacobian of both modes")
+        places = operator.places(given)
+        modes = (mode(function, argnums=places)(*given) for mode in (func.jacrev, func.jacfwd))
+        for rows, columns in zip(*modes, strict=True):
+            require_same(rows + 0.0, columns + 0.0, f"{operator.name} ({case.name}): Jacobian of both modes")
+        argnums = places[-1]  # of several the smallest: the cost is the third power of its cells
 
         def cube(*one: Tensor, function: Any = function) -> Tensor:
             return (function(*one) ** 3).sum()
@@ -69,14 +76,16 @@ def jacobians_agree(operator: Operator) -> None:
 
 
 def autocast_keeps_integers(operator: Operator) -> None:
-    """Under autocast the result is that of the dtypes given; switches and indices stay integers."""
+    """Under autocast the result is that of the dtypes given, or the peer's; switches and indices stay integers."""
     for case in operator.small_cases():
-        given = tensors(operator, case, "plain", torch.float32)
+        given = tensors(operator, case, *operator.kinds("plain")[:1], torch.float32)
         wanted = operator.outputs(*given, **case.arguments)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             got = operator.outputs(*given, **case.arguments)
+            if operator.autocasts and operator.peer is not None:
+                wanted = (*as_tuple(operator.peer(*given, **case.arguments)), *wanted[1:])
         for i, (left, right) in enumerate(zip(got, wanted, strict=True)):
-            require_same(left, right, f"{operator.name} ({case.name}): output {i} under autocast")
+            _same(operator)(left, right, f"{operator.name} ({case.name}): output {i} under autocast")
 
 
 def registrations_are_sound(operator: Operator) -> None:
@@ -85,8 +94,8 @@ def registrations_are_sound(operator: Operator) -> None:
         return
     for case in operator.small_cases():
         given = tensors(operator, case, "plain", torch.float32)
-        for first in layouts(given[0]).values():
-            for registered, arguments in operator.registered(first, *given[1:], **case.arguments):
+        for laid in placed(given, operator.weights).values():
+            for registered, arguments in operator.registered(*laid, **case.arguments):
                 opcheck(registered, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
@@ -121,20 +130,22 @@ def compiles_without_breaks(operator: Operator) -> None:
             return called(*given, **arguments)
 
         with _tracing():
-            compiled = torch.compile(function, fullgraph=True, dynamic=True)
+            compiled = torch.compile(function, fullgraph=True, dynamic=True, backend=operator.compiler)
             for more, layout in ((0, "contiguous"), (1, "channels last"), (3, "contiguous")):
-                larger = replace(case, shapes=tuple(_larger(operator, shape, more) for shape in case.shapes))
-                first, *rest = tensors(operator, larger, "plain", torch.float32)
+                shapes = [s if i in operator.weights else _larger(operator, s, more) for i, s in enumerate(case.shapes)]
+                larger = replace(case, shapes=tuple(shapes))
+                first, *rest = tensors(operator, larger, *operator.kinds("plain")[:1], torch.float32)
                 for placed in layouts(first, layout).values():
                     eager, other = (_with_gradients(f, operator, (placed, *rest)) for f in (function, compiled))
                     for i, (left, right) in enumerate(zip(other, eager, strict=True)):
-                        require_same(left, right, f"{operator.name} ({case.name} + {more}, {layout}): compiled, {i}")
+                        what = f"{operator.name} ({case.name} + {more}, {layout}): compiled, {i}"
+                        _same(operator)(left, right, what)
 
 
 def _with_gradients(function: Any, operator: Operator, given: tuple[Tensor, ...]) -> list[Tensor]:
     leaves = [t.detach().requires_grad_(i in operator.differentiable) for i, t in enumerate(given)]
     outputs = as_tuple(function(*leaves))
-    slopes = torch.autograd.grad((outputs[0] ** 2).sum(), [leaves[i] for i in operator.differentiable])
+    slopes = torch.autograd.grad((outputs[0] ** 2).sum(), [leaves[i] for i in operator.places(given)])
     return [t.detach() for t in (*outputs, *slopes)]
 
 
@@ -151,15 +162,15 @@ def exports_with_open_shapes(operator: Operator) -> None:
             return self.function(*given, **self.arguments)
 
     for case, strict in product(operator.small_cases()[:2], (True, False)):
-        given = tensors(operator, case, "plain", torch.float32)
-        larger = tuple(torch.cat([t, t.flip(0), t]) for t in given)
+        given = tensors(operator, case, *operator.kinds("plain")[:1], torch.float32)
+        larger = operator.in_batch(given, lambda t: torch.cat([t, t.flip(0), t]))
         batch = torch.export.Dim("batch", min=1, max=64)
-        shapes = (tuple({0: batch} for _ in larger),)
+        shapes = (tuple(None if i in operator.weights else {0: batch} for i in range(len(larger))),)
         with _tracing():
             exported = torch.export.export(Module(case), larger, dynamic_shapes=shapes, strict=strict).module()
         for one in (given, larger):
             what = f"{operator.name} ({case.name}): exported with strict={strict}"
-            require_same(as_tuple(exported(*one))[0], operator.values(*one, **case.arguments), what)
+            _same(operator)(as_tuple(exported(*one))[0], operator.values(*one, **case.arguments), what)
 
 
 def _larger(operator: Operator, shape: tuple[int, ...], more: int) -> tuple[int, ...]:
