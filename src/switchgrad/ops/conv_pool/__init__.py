@@ -163,26 +163,34 @@ def why_not_fused(
     >>> why_not_fused(x, torch.rand(4, 4, 3, 3)) is None
     True
     """
-    if groups != 1:
-        return f"the convolution has {groups} groups"
-    if any(d != 1 for d in ((dilation,) if isinstance(dilation, int) else dilation)):
-        return f"the convolution has dilation {dilation}"
-    if input.dtype not in (torch.float32, torch.float64) or weight.dtype != input.dtype:
-        return f"the kernel takes float32 or float64, and these are {input.dtype} and {weight.dtype}"
-    if input.device.type != "cpu" or weight.device.type != "cpu":
-        return f"the kernel is for the CPU, and this is {input.device}"
-    if pool_cells > 254:
-        return f"the pooling window has {pool_cells} cells, and a byte names up to 254"
-    if torch.is_autocast_enabled("cpu"):
-        return "autocast is on"
-    if is_transformed():
-        return "a torch.func transform or forward mode is active"
-    if max(weight.numel(), input.numel() // max(input.shape[0], 1)) > _LARGEST:
-        return "the weight or an image is beyond the kernel's 32-bit addresses"
-    return None
+    found = _obstacle(input, weight, dilation, groups, pool_cells)
+    return found and found[0].format(*found[1:])
 
 
 _LARGEST = 1 << 26
+
+
+def _obstacle(
+    input: Tensor, weight: Tensor, dilation: IntOrTuple, groups: int, pool_cells: int
+) -> tuple[Any, ...] | None:
+    """A sentence and what it tells of, put together only for those who ask: the compiler may leave integers open."""
+    if groups != 1:
+        return "the convolution has {} groups", groups
+    if any(d != 1 for d in ((dilation,) if isinstance(dilation, int) else dilation)):
+        return "the convolution has dilation {}", dilation
+    if input.dtype not in (torch.float32, torch.float64) or weight.dtype != input.dtype:
+        return "the kernel takes float32 or float64, and these are {} and {}", input.dtype, weight.dtype
+    if input.device.type != "cpu" or weight.device.type != "cpu":
+        return "the kernel is for the CPU, and this is {}", input.device
+    if pool_cells > 254:
+        return "the pooling window has {} cells, and a byte names up to 254", pool_cells
+    if torch.is_autocast_enabled("cpu"):
+        return ("autocast is on",)
+    if is_transformed():
+        return ("a torch.func transform or forward mode is active",)
+    if max(weight.numel(), input.numel() // max(input.shape[0], 1)) > _LARGEST:
+        return ("the weight or an image is beyond the kernel's 32-bit addresses",)
+    return None
 
 
 class _Block:
@@ -230,7 +238,7 @@ class _Block:
     ) -> Pooled:
         win = window(2, *pooling, self.size)
         win.output_size(self.size)
-        if why_not_fused(self.input, self.weight, dilation=self.dilation, groups=self.groups, pool_cells=win.cells):
+        if _obstacle(self.input, self.weight, self.dilation, self.groups, win.cells):
             return self._in_steps(pooling, return_switches)
         values, codes = self._fused(win)
         if not return_switches:
