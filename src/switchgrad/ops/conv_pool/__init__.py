@@ -164,7 +164,7 @@ def why_not_fused(
     True
     """
     found = _obstacle(input, weight, dilation, groups, pool_cells)
-    return found and found[0].format(*found[1:])
+    return None if found is None else str(found[0]).format(*found[1:])
 
 
 _LARGEST = 1 << 26
