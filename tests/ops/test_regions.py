@@ -243,6 +243,29 @@ def test_ties_and_nan_in_roi_pool() -> None:
     assert grad[0, 0].tolist() == [[1, 0, 0, 0], [0, 0, 0, 2], [4, 0, 8, 0]]
 
 
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_the_first_of_ties_and_the_last_nan_win(spoilt: bool) -> None:
+    """Three numbers only, so that most bins have several maxima; the gradient says who won."""
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randint(-1, 2, (2, 2, 7, 8), generator=generator).double()
+    if spoilt:
+        x[torch.rand(x.shape, generator=generator) < 0.1] = torch.nan
+    boxes = np.array(BOXES)
+    grad = torch.randn(len(boxes), 2, 2, 3, generator=generator, dtype=torch.float64)
+    wanted = np.zeros(x.shape)
+    for k, c, i, j in np.ndindex(*grad.shape):
+        rows, columns = bounds(boxes[k], (i, j), (2, 3), 1.0, x.shape[2:], True)
+        winner = None
+        for at in [(int(boxes[k, 0]), c, h, w) for h in rows for w in columns]:
+            if winner is None or x[at] > x[winner] or x[at].isnan():
+                winner = at
+        if winner is not None:
+            wanted[winner] += float(grad[k, c, i, j])
+    leaf = x.clone().requires_grad_()
+    ops.roi_pool(leaf, torch.from_numpy(boxes), (2, 3)).backward(grad)
+    torch.testing.assert_close(leaf.grad, torch.from_numpy(wanted))
+
+
 def test_lists_of_boxes_and_none() -> None:
     x = torch.randn(2, 3, 8, 8, requires_grad=True)
     table = torch.tensor([[0, 1.0, 1.0, 5.0, 5.0], [1, 0.0, 2.0, 3.0, 7.0]])

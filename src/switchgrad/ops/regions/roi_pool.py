@@ -165,47 +165,52 @@ def _put(grad: Tensor, pictures: Tensor, winners: Tensor, size: tuple[int, ...])
 def _roi_max(
     input: Tensor, pictures: Tensor, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor
 ) -> tuple[Tensor, Tensor]:
-    shape = (pictures.shape[0], input.shape[1], top.shape[1], left.shape[1])
+    """Values, and each winner's flat place in its map (-1 where a bin has no cell)."""
+    maps = input.permute(0, 2, 3, 1).contiguous()  # channels side by side: one comparison serves them all
+    shape = (len(pictures), top.shape[1], left.shape[1], input.shape[1])
     values, winners = input.new_zeros(shape), torch.full(shape, -1, dtype=torch.int32, device=input.device)
-    heights, widths = (
-        (int(t) for t in ((bottom - top).clamp_min(0).amax(), (right - left).clamp_min(0).amax()))
-        if (pictures.numel())
-        else (0, 0)
-    )
-    if not heights or not widths:
-        return values, winners
     some = ((bottom > top).unsqueeze(-1) & (right > left).unsqueeze(-2)).unsqueeze(1)
-    spans = (bottom - top).amax(1).tolist(), (right - left).amax(1).tolist()
-    for k, n in enumerate(pictures.tolist()):
-        if spans[0][k] <= 0 or spans[1][k] <= 0:
-            continue
-        # Bins shorter than the longest repeat their last cell, which changes neither the maximum nor the winner.
-        rows = _cells(top[k], bottom[k], spans[0][k], input.shape[2])
-        columns = _cells(left[k], right[k], spans[1][k], input.shape[3])
-        cells = input[n][:, rows[:, None, :, None], columns[None, :, None, :]].flatten(-2)
-        best = _winner(cells)
-        value = cells.gather(-1, best.unsqueeze(-1)).squeeze(-1)
-        across = len(columns[0])
-        y = rows.expand(shape[1], -1, -1).gather(2, (best // across))
-        x = columns[None, None].expand(*best.shape[:2], -1, -1).gather(3, (best % across).unsqueeze(-1)).squeeze(-1)
-        values[k], winners[k] = value, (y * input.shape[3] + x).to(torch.int32)
-    return torch.where(some, values, 0), torch.where(some, winners, -1)
+    spans = [(high - low).amax(1).tolist() for low, high in ((top, bottom), (left, right))]
+    for k, (n, tall, broad) in enumerate(zip(pictures.tolist(), *spans, strict=True)):
+        if tall > 0 and broad > 0:
+            rows, columns = _cells(top[k], bottom[k], tall), _cells(left[k], right[k], broad)
+            values[k], winners[k] = _largest(maps[n], rows, columns)
+    values, winners = values.permute(0, 3, 1, 2), winners.permute(0, 3, 1, 2)
+    return torch.where(some, values, 0).contiguous(), torch.where(some, winners, -1).contiguous()
 
 
-def _cells(low: Tensor, high: Tensor, span: int, size: int) -> Tensor:
-    """(places, span): the cells of each bin, the last one repeated."""
+def _cells(low: Tensor, high: Tensor, span: int) -> Tensor:
+    """(places, span): the cells of each bin; shorter bins repeat their last, which changes neither winner nor value."""
     steps = torch.arange(span, device=low.device)
-    return torch.minimum(low.unsqueeze(-1) + steps, (high - 1).unsqueeze(-1)).clamp(0, size - 1)
+    return torch.minimum(low.unsqueeze(-1) + steps, (high - 1).unsqueeze(-1)).clamp_min(0)
 
 
-def _winner(cells: Tensor) -> Tensor:
-    """Where the largest stands: the first of ties, the last NaN."""
+def _largest(plane: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """One box: the largest of each row of a bin, then the largest of these; so ties stay with the first cell."""
+    above, before = rows[:, 0].amin(), columns[:, 0].amin()
+    cut = plane[above : rows.amax() + 1, before : columns.amax() + 1]
+    rows, columns = rows - above, columns - before
+    if bool(cut.isnan().any()):
+        value, y, x = _with_nan(cut, rows, columns)
+    else:
+        best, across = cut[:, columns].max(2)
+        value, down = best[rows].max(1)
+        places = [torch.arange(n, device=rows.device) for n in value.shape]
+        y = rows[places[0][:, None, None], down]
+        x = columns[places[1][:, None], across[y, places[1][:, None], places[2]]]
+    return value, ((y + above) * plane.shape[1] + x + before).to(torch.int32)
+
+
+def _with_nan(cut: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with NaN in the box, over whole bins: the last NaN wins."""
+    cells = cut[rows[:, None, :, None], columns[None, :, None, :]].flatten(2, 3)
     nan = cells.isnan()
-    first = cells.argmax(-1)
-    if not bool(nan.any()):
-        return first
-    last = cells.shape[-1] - 1 - nan.flip(-1).to(torch.uint8).argmax(-1)
-    return torch.where(nan.any(-1), last, first)
+    last = cells.shape[2] - 1 - nan.flip(2).to(torch.uint8).argmax(2)
+    place = torch.where(nan.any(2), last, cells.argmax(2))
+    value = cells.gather(2, place.unsqueeze(2)).squeeze(2)
+    p, q = (torch.arange(n, device=rows.device) for n in value.shape[:2])
+    y = rows[p[:, None, None], place // columns.shape[1]]
+    return value, y, columns[q[:, None], place % columns.shape[1]]
 
 
 def _roi_max_shape(
