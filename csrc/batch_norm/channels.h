@@ -3,6 +3,7 @@
 
 #include "batch_norm/job.h"
 #include "common/numbers.h"
+#include "common/sums.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
@@ -101,42 +102,6 @@ void for_each_run(const NormJob& job, const AllChannels<A>& all, const Split::Pi
     }
   }
 }
-
-// Two sums in sixteen lanes of double, whatever the instruction set: the same bits on all of them.
-class Sums {
- public:
-  // pair(lanes, i) gives what elements i .. i + lanes - 1 add to the two sums.
-  template <class F>
-  Sums(int64_t count, F&& pair) {
-    constexpr int N = vector_bytes / 8, vectors = 16 / N;
-    Vec<double, N> a[vectors] = {}, b[vectors] = {};
-    int64_t i = 0;
-    for (; i + 16 <= count; i += 16) {
-#pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) {
-        const auto [x, y] = pair(std::integral_constant<int, N>{}, i + v * N);
-        a[v] += x;
-        b[v] += y;
-      }
-    }
-    double lanes[2][16];
-    std::memcpy(lanes[0], a, sizeof(a));
-    std::memcpy(lanes[1], b, sizeof(b));
-    for (int lane = 0; i < count; ++i, ++lane) {
-      const auto [x, y] = pair(std::integral_constant<int, 1>{}, i);
-      lanes[0][lane] += x;
-      lanes[1][lane] += y;
-    }
-    for (int k = 0; k < 2; ++k)
-      for (int lane = 0; lane < 16; ++lane) total[k] += lanes[k][lane];
-  }
-  double total[2] = {};
-};
-
-template <int N>
-struct DoublePair {
-  Vec<double, N> first, second;
-};
 
 // Writes the two sums of each channel of a piece. pair(numbers, lanes, from, i, cover) gives what the elements from + i
 // and following add, i counted within the run.

@@ -1,62 +1,18 @@
 // Batch normalisation with a ReLU, and with max pooling, on the CPU: checks, allocation, threads, registration.
 #include <cmath>
 #include <memory>
-#include <optional>
 #include <tuple>
 
 #include "cpu/isa.h"
+#include "cpu/numbers.h"
 #include "cpu/windows.h"
 
 namespace switchgrad {
 namespace {
 
-using Numbers = std::vector<double>;
-using Optional = std::optional<Tensor>;
+constexpr const char* family = "batch normalisation";
 
 const BatchNormTable& table() { return kernels<BatchNormTable>(SWITCHGRAD_OF_EACH_ISA(batch_norm_table)); }
-
-Dtype float_dtype(const Tensor& t, const char* what) {
-  const Dtype dtype = dtype_of(t, what);
-  if (dtype >= float_count)
-    fail(std::string(what) + " has dtype " + torch::headeronly::toString(t.scalar_type()) +
-         "; batch normalisation takes float64, float32, float16 or bfloat16");
-  return dtype;
-}
-
-float half_bits_to_float(uint16_t word, bool brain) {
-  uint32_t bits = 0;
-  float number = 0;
-  if (brain) {
-    bits = static_cast<uint32_t>(word) << 16;
-    std::memcpy(&number, &bits, sizeof(number));
-    return number;
-  }
-  const int exponent = word >> 10 & 31, fraction = word & 1023;
-  const float magnitude = exponent == 31  ? (fraction ? NAN : INFINITY)
-                          : exponent == 0 ? std::ldexp(static_cast<float>(fraction), -24)
-                                          : std::ldexp(static_cast<float>(fraction | 1024), exponent - 25);
-  return word >> 15 ? -magnitude : magnitude;
-}
-
-// The numbers of a tensor with one for each channel; `otherwise` for all where there is none.
-Numbers numbers_of(const Optional& given, int64_t channels, double otherwise, const char* what) {
-  Numbers numbers(static_cast<size_t>(channels), otherwise);
-  if (!given) return numbers;
-  const Dtype dtype = float_dtype(*given, what);
-  if (given->dim() != 1 || given->size(0) != channels)
-    fail(std::string(what) + " has shape " + written(*given) + " and the input " + std::to_string(channels) +
-         " channels; give one number for each channel");
-  const Tensor t = made_compact(*given, false);
-  const void* data = t.const_data_ptr();
-  for (int64_t c = 0; c < channels; ++c) {
-    switch (dtype) {
-      case F64: numbers[c] = static_cast<const double*>(data)[c]; break;
-      case F32: numbers[c] = static_cast<const float*>(data)[c]; break;
-      default: numbers[c] = half_bits_to_float(static_cast<const uint16_t*>(data)[c], dtype == BF16);
-    }
-  }
-  return numbers;
-}
 
 // What every call has: the input compact in its layout, and the job over it.
 struct Normalisation {
@@ -68,7 +24,7 @@ struct Normalisation {
 
   // Without a window a plane is a column of cells.
   Normalisation(const Tensor& given, const Geometry* geometry)
-      : input(given), dtype(float_dtype(given, "the input")), channels_last(false) {
+      : input(given), dtype(float_dtype(given, "the input", family)), channels_last(false) {
     const int64_t spatial = given.dim() - 2;
     if (spatial < 0 || (geometry && (spatial != 2 || geometry->dims() != 2)))
       fail("batch normalisation takes an input of shape " + std::string(geometry ? "(N, C, H, W)" : "(N, C, ...)") +
@@ -141,8 +97,8 @@ struct Normalisation {
   void set(const Numbers& statistics, const Optional& weight, const Optional& given_bias, double eps) {
     const auto channels = static_cast<size_t>(job.channels);
     mean.assign(statistics.begin(), statistics.begin() + job.channels);
-    scale = numbers_of(weight, job.channels, 1, "the weight");
-    bias = numbers_of(given_bias, job.channels, 0, "the bias");
+    scale = numbers_of(weight, job.channels, 1, "the weight", family);
+    bias = numbers_of(given_bias, job.channels, 0, "the bias", family);
     for (size_t c = 0; c < channels; ++c) scale[c] /= std::sqrt(statistics[channels + c] + eps);
     job.mean = mean.data();
     job.scale = scale.data();
@@ -150,26 +106,12 @@ struct Normalisation {
   }
 };
 
-Tensor tensor_of(const Numbers& numbers, const Sizes& sizes, ScalarType dtype) {
-  const bool single = dtype == ScalarType::Float;
-  Tensor made = compact(sizes, false, single ? dtype : ScalarType::Double);
-  void* data = made.mutable_data_ptr();
-  for (size_t i = 0; i < numbers.size(); ++i) {
-    if (single) {
-      static_cast<float*>(data)[i] = static_cast<float>(numbers[i]);
-    } else {
-      static_cast<double*>(data)[i] = numbers[i];
-    }
-  }
-  return single || dtype == ScalarType::Double ? made : torch::stable::to(made, dtype);
-}
-
 // Means and biased variances: of the input in training, else those that are kept.
 Numbers statistics_for(Normalisation& norm, const Optional& mean, const Optional& var, bool training) {
   if (training) return norm.measured();
   if (!mean || !var) fail("batch normalisation in evaluation needs running_mean and running_var; give both");
-  Numbers both = numbers_of(mean, norm.job.channels, 0, "running_mean");
-  const Numbers variances = numbers_of(var, norm.job.channels, 1, "running_var");
+  Numbers both = numbers_of(mean, norm.job.channels, 0, "running_mean", family);
+  const Numbers variances = numbers_of(var, norm.job.channels, 1, "running_var", family);
   both.insert(both.end(), variances.begin(), variances.end());
   return both;
 }
@@ -255,7 +197,7 @@ Tensor beside(const Tensor& t, const Sizes& sizes, ScalarType dtype, const Norma
 
 // A running statistic moves by `momentum` to the batch's.
 void move(Tensor& running, const double* to, double momentum, double correction, const char* what) {
-  const Dtype dtype = float_dtype(running, what);
+  const Dtype dtype = float_dtype(running, what, family);
   const int64_t stride = running.dim() == 1 ? running.stride(0) : 0;
   const auto step = [&](auto* at, int64_t channels) {
     using Number = std::remove_pointer_t<decltype(at)>;

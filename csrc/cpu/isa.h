@@ -8,6 +8,8 @@
 
 #include "batch_norm/job.h"
 #include "common/table.h"
+#include "cross_entropy/job.h"
+#include "dropout/job.h"
 
 namespace switchgrad {
 
@@ -59,5 +61,7 @@ const Table& kernels(const TableOfEachIsa<Table>& tables) {
 SWITCHGRAD_TABLE(MaxPoolTable, max_pool_table)
 SWITCHGRAD_TABLE(ReluMaxPoolTable, relu_max_pool_table)
 SWITCHGRAD_TABLE(BatchNormTable, batch_norm_table)
+SWITCHGRAD_TABLE(CrossEntropyTable, cross_entropy_table)
+SWITCHGRAD_TABLE(DropoutTable, dropout_table)
 
 }  // namespace switchgrad

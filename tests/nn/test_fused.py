@@ -10,7 +10,14 @@ import torch
 from torch import nn
 
 from switchgrad.errors import GeometryError
-from switchgrad.nn import BatchNormReLU2d, BatchNormReLUMaxPool2d, ReLUMaxPool2d
+from switchgrad.nn import (
+    BatchNormReLU2d,
+    BatchNormReLUMaxPool2d,
+    CrossEntropyLoss,
+    Dropout,
+    ReLUDropout,
+    ReLUMaxPool2d,
+)
 
 
 @pytest.mark.parametrize("momentum", [0.3, None])
@@ -60,3 +67,22 @@ def test_layers_refuse_what_never_fits() -> None:
 def test_batch_norm_layers_take_pictures_only() -> None:
     with pytest.raises(ValueError, match="expected 4D input"):
         BatchNormReLUMaxPool2d(3, 2)(torch.zeros(3, 4, 4))
+
+
+def test_dropout_layers_draw_in_training_alone() -> None:
+    x = torch.randn(2000)
+    for layer, plain in ((Dropout(0.25), x), (ReLUDropout(0.25), x.relu())):
+        torch.manual_seed(5)
+        y = layer(x)
+        torch.manual_seed(5)
+        assert torch.equal(layer(x), y)
+        kept = y != 0
+        torch.testing.assert_close(y[kept], plain[kept] / 0.75)
+        assert 0.1 < 1 - kept.double().mean() / (plain != 0).double().mean() < 0.4
+        assert torch.equal(layer.eval()(x), plain)
+
+
+def test_the_loss_layer_passes_its_options_on() -> None:
+    x, target = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 1, 2])
+    options = {"weight": torch.rand(4), "ignore_index": 1, "reduction": "sum", "label_smoothing": 0.2}
+    torch.testing.assert_close(CrossEntropyLoss(**options)(x, target), nn.CrossEntropyLoss(**options)(x, target))

@@ -14,6 +14,7 @@ _NORM = (
 )
 _KEPT = "Tensor? weight, Tensor? bias, Tensor statistics, bool training, float eps"
 _GRADIENTS = "(Tensor input_grad, Tensor weight_grad, Tensor bias_grad)"
+_LOSS = "Tensor input, Tensor target, Tensor? weight, int ignore_index, float label_smoothing, int reduction"
 
 SCHEMAS = {
     "max_pool": f"(Tensor input, {_WINDOW}) -> (Tensor values, Tensor codes)",
@@ -38,6 +39,10 @@ SCHEMAS = {
     "batch_norm_move": (
         "(Tensor(a!) running_mean, Tensor(b!) running_var, Tensor statistics, float momentum, int count) -> ()"
     ),
+    "dropout": "(Tensor input, Tensor seed, float p) -> Tensor",
+    "bias_relu_dropout": "(Tensor input, Tensor? bias, Tensor seed, float p, int axis) -> Tensor",
+    "cross_entropy": f"({_LOSS}) -> (Tensor loss, Tensor grad)",
+    "cross_entropy_values": f"({_LOSS}) -> Tensor",
     "max_unpool": "(Tensor values, Tensor indices, SymInt[] output_size) -> Tensor",
 }
 

@@ -15,7 +15,14 @@ from switchgrad.nn.attention import (
 from switchgrad.nn.contrast import LocalContrastNorm
 from switchgrad.nn.drop_connect import DropConnect
 from switchgrad.nn.fully_convolutional import to_fully_convolutional
-from switchgrad.nn.fused import BatchNormReLU2d, BatchNormReLUMaxPool2d, ReLUMaxPool2d
+from switchgrad.nn.fused import (
+    BatchNormReLU2d,
+    BatchNormReLUMaxPool2d,
+    CrossEntropyLoss,
+    Dropout,
+    ReLUDropout,
+    ReLUMaxPool2d,
+)
 from switchgrad.nn.grouped import GroupPool, LossMaxPool
 from switchgrad.nn.locally_connected import LocallyConnected1d, LocallyConnected2d
 from switchgrad.nn.mapped_conv import MappedConv2d
@@ -100,10 +107,12 @@ __all__ = [
     "ChannelMaxout",
     "ClusterPool",
     "ConvPoolAdd",
+    "CrossEntropyLoss",
     "DFTMagnitudePool1d",
     "DFTMagnitudePool2d",
     "DFTMagnitudePool3d",
     "DropConnect",
+    "Dropout",
     "ExpectationPool",
     "FractionalMaxPool2d",
     "FractionalMaxPool3d",
@@ -155,6 +164,7 @@ __all__ = [
     "NearestUnpool3d",
     "PSRoIAlign",
     "PSRoIPool",
+    "ReLUDropout",
     "ReLUMaxPool2d",
     "Residual",
     "RoIAlign",

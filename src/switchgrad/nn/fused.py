@@ -9,7 +9,14 @@ from switchgrad import ops
 from switchgrad.geometry import IntOrTuple, Padding, window
 from switchgrad.ops.max_pool import Pooled
 
-__all__ = ["BatchNormReLU2d", "BatchNormReLUMaxPool2d", "ReLUMaxPool2d"]
+__all__ = [
+    "BatchNormReLU2d",
+    "BatchNormReLUMaxPool2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "ReLUDropout",
+    "ReLUMaxPool2d",
+]
 
 
 class ReLUMaxPool2d(nn.Module):
@@ -135,4 +142,51 @@ class BatchNormReLUMaxPool2d(BatchNormReLU2d):
         return (
             f"{super().extra_repr()}, kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
             f"dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+        )
+
+
+class Dropout(nn.Dropout):
+    """`switchgrad.ops.dropout` as a layer: ``torch.nn.Dropout`` whose mask is never stored, and drawn faster.
+
+    ``inplace`` is taken and not heeded: the result is a tensor of its own.
+
+    >>> import torch
+    >>> Dropout(0.5).eval()(torch.ones(2))
+    tensor([1., 1.])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.dropout(input, self.p, self.training)
+
+
+class ReLUDropout(nn.Module):
+    """`switchgrad.ops.bias_relu_dropout` without a bias as a layer, for ``ReLU`` and ``Dropout`` in a row.
+
+    >>> import torch
+    >>> ReLUDropout(0.5).eval()(torch.tensor([-1.0, 1.0]))
+    tensor([0., 1.])
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, input: Tensor) -> Tensor:
+        return ops.bias_relu_dropout(input, None, self.p, self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+class CrossEntropyLoss(nn.CrossEntropyLoss):
+    """`switchgrad.ops.cross_entropy` as a layer, with the arguments of ``torch.nn.CrossEntropyLoss``.
+
+    >>> import torch
+    >>> CrossEntropyLoss()(torch.zeros(3, 4), torch.tensor([0, 1, 2])).item()  # log 4
+    1.3862943649291992
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return ops.cross_entropy(
+            input, target, self.weight, self.ignore_index, self.reduction, label_smoothing=self.label_smoothing
         )

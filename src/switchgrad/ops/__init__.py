@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from switchgrad.ops.batch_norm import batch_norm_relu, batch_norm_relu_max_pool2d
 from switchgrad.ops.conv_pool import conv_max_pool2d, conv_relu_max_pool2d
+from switchgrad.ops.cross_entropy import cross_entropy
+from switchgrad.ops.dropout import bias_relu_dropout, dropout
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 from switchgrad.ops.max_unpool import max_unpool1d, max_unpool2d, max_unpool3d
 from switchgrad.ops.placed import PlacedSwitches
@@ -35,16 +37,19 @@ __all__ = [
     "batch_norm_relu",
     "batch_norm_relu_max_pool2d",
     "batched_nms",
+    "bias_relu_dropout",
     "bilinear_unpool2d",
     "box_area",
     "box_iou",
     "cluster_pool",
     "conv_max_pool2d",
     "conv_relu_max_pool2d",
+    "cross_entropy",
     "dft_magnitude_pool1d",
     "dft_magnitude_pool2d",
     "dft_magnitude_pool3d",
     "distance_box_iou",
+    "dropout",
     "expectation_pool",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
