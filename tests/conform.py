@@ -65,10 +65,18 @@ def check(operator: Operator, names: Iterable[str] | None = None) -> None:
             raise Failure(name, str(error)) from error
 
 
-def tests(operator: Operator) -> Any:
-    """A pytest function that runs every check as a test of its own."""
+def tests(operator: Operator, *, traced: bool = True) -> Any:  # noqa: PT028
+    """A pytest function that runs every check as a test of its own.
+
+    ``traced`` False leaves out the compiler and export, which take seconds: for operators that share their path through
+    the code with one that is traced.
+    """
     slow = {run.__name__ for run in transforms.SLOW_CHECKS}
-    marked = [pytest.param(name, marks=[pytest.mark.slow] if name in slow else []) for name in CHECKS]
+    marked = [
+        pytest.param(name, marks=[pytest.mark.slow] if name in slow else [])
+        for name in CHECKS
+        if traced or name not in slow
+    ]
 
     @pytest.mark.parametrize("name", marked)
     def conforms(name: str) -> None:

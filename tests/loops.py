@@ -125,6 +125,72 @@ def max_pool(x: np.ndarray, dims: int, **arguments: Any) -> tuple[np.ndarray, np
     )
 
 
+def average_windows(
+    size: Sequence[int], *, count_include_pad: bool = True, divisor_override: int | None = None, **arguments: Any
+) -> list[tuple[float, list[int]]]:
+    """For each place in row-major order: what its sum is divided by, and the flat indices of its cells."""
+    along = axes(size, **arguments)
+    corners = itertools.product(*(axis.starts() for axis in along))
+    found = []
+    for corner, cells in zip(corners, windows(along), strict=True):
+        padded = 1
+        for start, axis in zip(corner, along, strict=True):
+            ends = axis.size + axis.end
+            padded *= sum(start + c * axis.dilation < ends for c in range(axis.kernel))
+        divisor = divisor_override or (padded if count_include_pad else len(cells))
+        found.append((divisor if divisor else 1, [index for _, index in cells]))
+    return found
+
+
+def adaptive_windows(size: Sequence[int], output_size: Sequence[int]) -> list[tuple[float, list[int]]]:
+    """The windows of adaptive pooling, in the form of `average_windows`."""
+    found = []
+    for place in itertools.product(*map(range, output_size)):
+        ranges = [
+            range(math.floor(p * h / q), math.ceil((p + 1) * h / q))
+            for p, h, q in zip(place, size, output_size, strict=True)
+        ]
+        cells = [sum(c * math.prod(size[i + 1 :]) for i, c in enumerate(at)) for at in itertools.product(*ranges)]
+        found.append((len(cells), cells))
+    return found
+
+
+def average(x: np.ndarray, dims: int, where: list[tuple[float, list[int]]], places: Sequence[int]) -> np.ndarray:
+    """The sums over windows by their divisors, in double."""
+    planes = x.reshape(-1, math.prod(x.shape[-dims:])).tolist()
+    values = [math.fsum(plane[i] for i in cells) / divisor for plane in planes for divisor, cells in where]
+    return np.array(values, dtype=np.float64).reshape(*x.shape[:-dims], *places)
+
+
+def maximum(
+    x: np.ndarray, dims: int, where: list[tuple[float, list[int]]], places: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Maxima of windows in the form of `average_windows`, and their flat indices; the rules of `max_pool`."""
+    values, indices = [], []
+    for plane in x.reshape(-1, math.prod(x.shape[-dims:])):
+        numbers = plane.tolist()
+        for _, cells in where:
+            winner = cells[0]
+            for cell in cells[1:]:
+                if numbers[cell] > numbers[winner] or numbers[cell] != numbers[cell]:
+                    winner = cell
+            values.append(plane[winner])
+            indices.append(winner)
+    shape = (*x.shape[:-dims], *places)
+    return np.array(values, dtype=x.dtype).reshape(shape), np.array(indices, dtype=np.int64).reshape(shape)
+
+
+def share_out(pooled: np.ndarray, where: list[tuple[float, list[int]]], size: Sequence[int]) -> np.ndarray:
+    """Each pooled number by its divisor, added to every cell of its window, in double: the backward of `average`."""
+    lead = pooled.shape[: -len(size)]
+    result = np.zeros((math.prod(lead), math.prod(size)))
+    for plane, numbers in enumerate(pooled.reshape(len(result), -1).tolist() if len(result) else ()):
+        for number, (divisor, cells) in zip(numbers, where, strict=True):
+            for at in cells:
+                result[plane, at] += number / divisor
+    return result.reshape(*lead, *size)
+
+
 def put_back(pooled: np.ndarray, indices: np.ndarray, size: Sequence[int], *, add: bool) -> np.ndarray:
     """Each pooled number at its flat index in a map of ``size``, in row-major order, 0 elsewhere.
 

@@ -21,7 +21,7 @@ def _laid_out(x: Tensor, layout: torch.memory_format) -> Tensor:
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
-class _Entrance(torch.autograd.Function):
+class Entrance(torch.autograd.Function):
     """A copy of the input; the gradient gets the input's layout."""
 
     generate_vmap_rule = True
@@ -132,7 +132,7 @@ class Pooling:
 
     # -- backward
     def enter(self, x: Tensor) -> Tensor:
-        return _Entrance.apply(x)
+        return Entrance.apply(x)
 
     def derive(self, x: Tensor, indices: Tensor, values: Tensor, along: list[loops.Axis]) -> Tensor:
         """A tensor like ``values`` from which gradients reach ``x``."""

@@ -21,8 +21,8 @@ struct Geometry {
     const size_t n = kernel_size.size();
     if (n < 1 || n > 3 || stride.size() != n || dilation.size() != n || padding.size() != 2 * n || spatial.size() != n)
       fail(
-          "max pooling works on 1 to 3 spatial axes; kernel_size, stride, dilation need one number and padding two "
-          "for each");
+          "pooling works on 1 to 3 spatial axes; kernel_size, stride, dilation need one number and padding two for "
+          "each");
     Window window;
     for (size_t i = 0; i < n; ++i) {
       Axis& axis = window.axis[3 - n + i];
@@ -38,9 +38,10 @@ struct Geometry {
   }
 };
 
-inline void check_rank(const Tensor& t, int64_t spatial) {
+// Refuses other axes than `spatial` ones with channels, with or without a batch; `name` lacks the "2d".
+inline void check_rank(const Tensor& t, int64_t spatial, const char* name = "max_pool") {
   if (t.dim() != spatial + 1 && t.dim() != spatial + 2)
-    fail("max_pool" + std::to_string(spatial) + "d takes an input of " + std::to_string(spatial + 1) + " or " +
+    fail(name + std::to_string(spatial) + "d takes an input of " + std::to_string(spatial + 1) + " or " +
          std::to_string(spatial + 2) + " axes (without or with a batch); this one has shape " + written(t));
   if (t.size(t.dim() - spatial - 1) == 0)
     fail("the input has 0 channels (shape " + written(t) + "); every axis but the batch needs at least 1 cell");

@@ -275,3 +275,40 @@ def max_unpool(dims: int) -> Operator:
         keeps_layout=False,
         grows=False,
     )
+
+
+# ---- adaptive ----------------------------------------------------------------------------------------------------
+
+
+def adaptive_max_pool(dims: int, cases: tuple[Case, ...]) -> Operator:
+    """The declaration of adaptive max pooling over ``dims`` axes."""
+    pool = {1: ops.adaptive_max_pool1d, 2: ops.adaptive_max_pool2d, 3: ops.adaptive_max_pool3d}[dims]
+    peer = {1: F.adaptive_max_pool1d, 2: F.adaptive_max_pool2d, 3: F.adaptive_max_pool3d}[dims]
+
+    def whole(x: Any, output_size: Any) -> tuple[int, ...]:
+        given = [output_size] * dims if isinstance(output_size, int) else output_size
+        return tuple(h if p is None else p for h, p in zip(x.shape[-dims:], given, strict=True))
+
+    def reference(x: np.ndarray, output_size: Any) -> tuple[np.ndarray, ...]:
+        places = whole(x, output_size)
+        values, indices = loops.maximum(x, dims, loops.adaptive_windows(x.shape[-dims:], places), places)
+        return values, indices
+
+    def gradient(grad: np.ndarray, x: np.ndarray, output_size: Any) -> tuple[np.ndarray, ...]:
+        return (loops.put_back(grad, reference(x, output_size)[1], x.shape[-dims:], add=True),)
+
+    return Operator(
+        name=f"adaptive_max_pool{dims}d",
+        function=lambda x, output_size: pool(x, output_size, return_indices=True),
+        values_only=pool,
+        cases=cases,
+        reference=reference,
+        reference_gradient=gradient,
+        peer=lambda x, output_size: tuple(
+            ops.layout.in_layout_of(x, t) for t in peer(x, whole(x, output_size), return_indices=True)
+        ),
+        dtypes=FLOATS,
+        laws=(laws.Monotone(), laws.Adjoint(), laws.FullyConnected()),
+        layer=lambda case: getattr(nn, f"AdaptiveMaxPool{dims}d")(**case.arguments),
+        grows=False,
+    )

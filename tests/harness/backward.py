@@ -89,7 +89,7 @@ def gradients_equal_the_loops(operator: Operator) -> None:
                 what = f"{operator.name} ({call.name}, {engine}): gradient {i}"
                 plain = from_array(right, left.dtype)
                 if exact is not None:
-                    require_near(left, plain, exact[i], 3, what, of_largest=operator.sums)
+                    require_near(left, plain, exact[i], 3, what, of_largest=operator.sums or operator.cancels)
                 else:
                     (require_equal if operator.sums else require_same_but_payload)(left, plain, what)
 
@@ -114,7 +114,7 @@ def gradients_equal_the_peer(operator: Operator) -> None:
                 elif call.exact and operator.sums:
                     require_equal(left, right, what)
                 else:
-                    require_near(left, right, exact, 3, what, of_largest=operator.sums)
+                    require_near(left, right, exact, 3, what, of_largest=operator.sums or operator.cancels)
 
 
 def gradients_follow_the_layout(operator: Operator) -> None:

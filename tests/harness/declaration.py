@@ -80,6 +80,7 @@ class Operator:
     exact_samples: tuple[str, ...] = ()  # kinds of samples, "whole" and "ties" among them, on which sums do not round
     settled: Callable[..., np.ndarray] | None = None  # (eps, *arrays, **arguments): where rounding cannot move codes
     same_bits: bool = True  # in every layout; otherwise the same up to rounding
+    cancels: bool = False  # values are sums, in which large numbers may cancel: units are those of the largest
     unbatched: bool = True  # the batch axis may be missing
     empty_batch: bool = True
     keeps_layout: bool = True  # results have the memory format of the first tensor

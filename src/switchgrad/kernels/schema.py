@@ -7,6 +7,7 @@ for the CPU where the library cannot be loaded. ``padding`` holds a begin and an
 import torch
 
 _WINDOW = "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode"
+_AVERAGE = f"{_WINDOW}, bool count_include_pad, float divisor"  # divisor 0: the number of cells
 
 _CONV = "int[] conv_stride, int[] conv_padding"
 _NORM = (
@@ -44,6 +45,10 @@ SCHEMAS = {
     "cross_entropy": f"({_LOSS}) -> (Tensor loss, Tensor grad)",
     "cross_entropy_values": f"({_LOSS}) -> Tensor",
     "max_unpool": "(Tensor values, Tensor indices, SymInt[] output_size) -> Tensor",
+    "avg_pool": f"(Tensor input, {_AVERAGE}) -> Tensor",
+    "avg_pool_spread": f"(Tensor pooled, SymInt[] input_size, {_AVERAGE}, bool channels_last) -> Tensor",
+    "adaptive_avg_pool": "(Tensor input, SymInt[] output_size) -> Tensor",
+    "adaptive_avg_pool_spread": "(Tensor pooled, SymInt[] input_size, bool channels_last) -> Tensor",
 }
 
 # These are plain PyTorch on every device: data decide how much work there is, so they are opaque to the compiler.

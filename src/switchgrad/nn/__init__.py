@@ -12,6 +12,20 @@ from switchgrad.nn.attention import (
     SoftPool2d,
     SoftPool3d,
 )
+from switchgrad.nn.averaging import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    SumPool1d,
+    SumPool2d,
+    SumPool3d,
+)
 from switchgrad.nn.contrast import LocalContrastNorm
 from switchgrad.nn.drop_connect import DropConnect
 from switchgrad.nn.fully_convolutional import to_fully_convolutional
@@ -97,7 +111,16 @@ from switchgrad.nn.unpooling import (
 )
 
 __all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AutoPool",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
     "AvgUnpool1d",
     "AvgUnpool2d",
     "AvgUnpool3d",
@@ -182,6 +205,9 @@ __all__ = [
     "StochasticPool1d",
     "StochasticPool2d",
     "StochasticPool3d",
+    "SumPool1d",
+    "SumPool2d",
+    "SumPool3d",
     "TrainableSubsampling2d",
     "TreePool1d",
     "TreePool2d",

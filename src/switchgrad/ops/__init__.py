@@ -5,6 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from switchgrad.ops.adaptive_pool import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    adaptive_max_pool3d,
+)
+from switchgrad.ops.avg_pool import avg_pool1d, avg_pool2d, avg_pool3d, sum_pool1d, sum_pool2d, sum_pool3d
 from switchgrad.ops.batch_norm import batch_norm_relu, batch_norm_relu_max_pool2d
 from switchgrad.ops.conv_pool import conv_max_pool2d, conv_relu_max_pool2d
 from switchgrad.ops.cross_entropy import cross_entropy
@@ -29,8 +38,17 @@ if TYPE_CHECKING:
 __all__ = [
     "PlacedSwitches",
     "Switches",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
     "auto_pool",
     "auto_pooling_loss",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
     "avg_unpool1d",
     "avg_unpool2d",
     "avg_unpool3d",
@@ -112,6 +130,9 @@ __all__ = [
     "stochastic_pool1d",
     "stochastic_pool2d",
     "stochastic_pool3d",
+    "sum_pool1d",
+    "sum_pool2d",
+    "sum_pool3d",
     "tree_pool1d",
     "tree_pool2d",
     "tree_pool3d",

@@ -37,3 +37,10 @@ def in_layout_of(like: Tensor, tensor: Tensor) -> Tensor:
 def empty_in_layout_of(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """A new tensor of another shape and type in the memory format of ``like``."""
     return torch.empty(shape, dtype=dtype, device=like.device, memory_format=suggest_memory_format(like))
+
+
+def following(like: Tensor, tensor: Tensor, dims: int) -> Tensor:
+    """``tensor`` in the memory format of ``like``, which has ``dims`` spatial axes, by steps that vmap knows."""
+    if tensor.dim() != dims + 2 or like.is_contiguous() or suggest_memory_format(like) == torch.contiguous_format:
+        return tensor.contiguous()
+    return tensor.movedim(1, -1).contiguous().movedim(-1, 1)

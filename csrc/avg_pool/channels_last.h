@@ -1,0 +1,242 @@
+// Average pooling over pixels of neighbouring channels (NHWC and NDHWC), forward and backward.
+#pragma once
+
+#include "avg_pool/lanes.h"
+
+namespace switchgrad::SWITCHGRAD_ISA {
+namespace {
+
+// At -O2 GCC keeps a loop of eight turns, and with it the array that it walks in memory instead of registers.
+#define SWITCHGRAD_UNROLL _Pragma("GCC unroll 8")
+
+// Several vectors of neighbouring channels, so that every visit to a pixel reads a few whole cache lines.
+template <class Sum, int N, int M>
+struct Wide {
+  Vec<Sum, N> part[M] = {};
+  SWITCHGRAD_INLINE Wide operator+(const Wide& other) const {
+    Wide sum;
+    SWITCHGRAD_UNROLL
+    for (int m = 0; m < M; ++m) sum.part[m] = part[m] + other.part[m];
+    return sum;
+  }
+};
+
+template <class T, int N, int M, class Cover>
+SWITCHGRAD_INLINE Wide<typename Average<T>::Sum, N, M> load_channels(const typename Average<T>::Raw* from,
+                                                                     Cover cover) {
+  Wide<typename Average<T>::Sum, N, M> wide;
+  SWITCHGRAD_UNROLL
+  for (int m = 0; m < M; ++m) wide.part[m] = load_wide<T, N>(from + m * N, cover);
+  return wide;
+}
+
+template <class T, int N, int M, class Cover>
+SWITCHGRAD_INLINE void store_channels(typename Average<T>::Raw* to, const Wide<typename Average<T>::Sum, N, M>& wide,
+                                      Cover cover) {
+  SWITCHGRAD_UNROLL
+  for (int m = 0; m < M; ++m) store_narrow<T, N>(to + m * N, wide.part[m], cover);
+}
+
+template <bool Multiply, class Sum, int N, int M>
+SWITCHGRAD_INLINE Wide<Sum, N, M> scaled_channels(const Wide<Sum, N, M>& wide, Sum factor) {
+  Wide<Sum, N, M> result;
+  SWITCHGRAD_UNROLL
+  for (int m = 0; m < M; ++m) result.part[m] = scaled<Multiply>(wide.part[m], broadcast<Sum, N>(factor));
+  return result;
+}
+
+// Calls body(vectors, c, cover) for all channels: eight (where there are registers for them) or four vectors at a time
+// while they last, then one.
+template <int N, class F>
+SWITCHGRAD_INLINE void each_channel(int64_t channels, const F& body) {
+  int64_t c = 0;
+  if constexpr (has_parts)
+    for (; c + 8 * N <= channels; c += 8 * N) body(std::integral_constant<int, 8>{}, c, Whole{});
+  for (; c + 4 * N <= channels; c += 4 * N) body(std::integral_constant<int, 4>{}, c, Whole{});
+  if (c < channels)
+    blocks<N>(channels - c, [&](int64_t at, auto cover) { body(std::integral_constant<int, 1>{}, c + at, cover); });
+}
+
+// Wide windows that share no pixel are read pixel by pixel, as they lie in memory, into lines of sums.
+template <class T, bool Multiply, int N>
+class PixelLines {
+ public:
+  using Raw = typename Average<T>::Raw;
+  using Sum = typename Average<T>::Sum;
+
+  explicit PixelLines(const AverageJob& job)
+      : use(job.bins[2].most == 1 && job.bins[0].kernel * job.bins[1].kernel * job.bins[2].kernel >= 16 &&
+            job.channels >= 4 * N),
+        chunk_(use ? (job.channels < most ? job.channels : most) : 0),
+        column_(chunk_),
+        totals_((job.bins[2].kernel > partial_sums ? partial_sums : 1) * chunk_) {}
+
+  // The window whose columns first .. last - 1 of `cells` lie `step` apart, each with the rows `where`.
+  void write(const Raw* pixels, int64_t step, const Offsets& rows, int64_t cells, int64_t first, int64_t last,
+             int64_t channels, Sum factor, Raw* to) {
+    const int64_t lines = cells > partial_sums ? partial_sums : 1;
+    for (int64_t c = 0; c < channels; c += chunk_) {
+      const int64_t count = channels - c < chunk_ ? channels - c : chunk_;
+      for (int64_t i = 0; i < lines * chunk_; ++i) totals_[i] = 0;
+      for (int64_t s = first; s < last; ++s)
+        add(pixels + s * step + c, rows, totals_.get() + s % lines * chunk_, count);
+      for (int64_t half = lines / 2; half > 0; half /= 2)
+        for (int64_t i = 0; i < half * chunk_; ++i) totals_[i] += totals_[half * chunk_ + i];
+      cascade<N>(0, count, [&](auto n, int64_t at, auto cover) {
+        constexpr int L = decltype(n)::value;
+        const auto sum = load<Vec<Sum, L>>(totals_.get() + at, cover);
+        store_narrow<T, L>(to + c + at, scaled<Multiply>(sum, broadcast<Sum, L>(factor)), cover);
+      });
+    }
+  }
+
+  const bool use;
+
+ private:
+  static constexpr int64_t most = 1024;  // channels whose sums stay in the nearest cache
+
+  // Adds one column of the window to a line.
+  void add(const Raw* pixel, const Offsets& rows, Sum* line, int64_t count) {
+    for (int64_t i = 0; i < rows.count; ++i) {
+      const Raw* from = pixel + rows.where[i];
+      Sum* column = column_.get();
+      const bool is_first = i == 0, is_last = i + 1 == rows.count;
+      cascade<N>(0, count, [&](auto n, int64_t at, auto cover) {
+        using Lanes = Vec<Sum, decltype(n)::value>;
+        Lanes sum = load_wide<T, decltype(n)::value>(from + at, cover);
+        if (!is_first) sum = load<Lanes>(column + at, cover) + sum;
+        if (is_last) {
+          store(line + at, static_cast<Lanes>(load<Lanes>(line + at, cover) + sum), cover);
+        } else {
+          store(column + at, sum, cover);
+        }
+      });
+    }
+  }
+
+  int64_t chunk_;
+  Scratch<Sum> column_, totals_;
+};
+
+template <class T, bool Multiply, int N>
+void average_channels_last_pixels(const AverageJob& job, int64_t begin, int64_t end) {
+  using Raw = typename Average<T>::Raw;
+  using Sum = typename Average<T>::Sum;
+  const Bins &y = job.bins[1], &z = job.bins[0], &x = job.bins[2];
+  WindowOffsets rows(job);
+  Factors<Sum> factors(x);
+  PixelLines<T, Multiply, N> lines(job);
+  for (int64_t item = begin; item < end;) {
+    const int64_t row = item / x.places;
+    const Count at(row, y.places, z.places, 1);
+    const Raw* image = static_cast<const Raw*>(job.from) + at.image * job.stride[0];
+    rows.go_to(at.depth, at.row);
+    const Sum* by = factors.of(rows.factor);
+    const int64_t until = (row + 1) * x.places < end ? (row + 1) * x.places : end;
+    for (int64_t q = item - row * x.places; item < until; ++item, ++q) {
+      Raw* to = static_cast<Raw*>(job.to) + item * job.channels;
+      if (rows.count == 0 || x.first[q] >= x.last[q]) {
+        std::memset(to, 0, static_cast<size_t>(job.channels) * sizeof(Raw));
+        continue;
+      }
+      const int64_t step = x.dilation * job.stride[4], count = rows.count;
+      const Raw* first = image + x.start[q] * job.stride[4];
+      if (lines.use) {
+        lines.write(first, step, rows, x.cells[q], x.first[q], x.last[q], job.channels, by[q], to);
+        continue;
+      }
+      const int64_t* where = rows.where.get();
+      each_channel<N>(job.channels, [&](auto vectors, int64_t c, auto cover) {
+        constexpr int M = decltype(vectors)::value;
+        const auto column = [&](int64_t s) {
+          const Raw* pixel = first + s * step + c;
+          auto sum = load_channels<T, N, M>(pixel + where[0], cover);
+          for (int64_t i = 1; i < count; ++i) sum = sum + load_channels<T, N, M>(pixel + where[i], cover);
+          return sum;
+        };
+        const auto sum = sum_columns<Wide<Sum, N, M>>(x.cells[q], x.first[q], x.last[q], column);
+        store_channels<T, N, M>(to + c, scaled_channels<Multiply>(sum, by[q]), cover);
+      });
+    }
+  }
+}
+
+template <class T>
+void average_channels_last(const AverageJob& job, int64_t begin, int64_t end) {
+  with_scale(job.multiply, [&](auto multiply) {
+    with_lanes<Average<T>::lanes>(job.channels, [&](auto n) {
+      average_channels_last_pixels<T, decltype(multiply)::value, decltype(n)::value>(job, begin, end);
+    });
+  });
+}
+
+// The pooled rows whose windows reach over input row (d, h) of image n, in row-major order.
+template <class T>
+void rows_over(const AverageJob& job, int64_t n, int64_t d, int64_t h, Rows<typename Average<T>::Raw>& rows) {
+  const Bins &z = job.bins[0], &y = job.bins[1];
+  rows.count = 0;
+  for (int64_t od = z.cover_begin[d]; od < z.cover_end[d]; ++od) {
+    if (!z.holds(od, d)) continue;
+    for (int64_t p = y.cover_begin[h]; p < y.cover_end[h]; ++p)
+      if (y.holds(p, h))
+        rows.add(static_cast<const typename Average<T>::Raw*>(job.from) +
+                     ((n * z.places + od) * y.places + p) * job.bins[2].places * job.channels,
+                 z.factor[od] * y.factor[p]);
+  }
+}
+
+template <class T, bool Multiply, int N>
+void spread_channels_last_pixels(const AverageJob& job, int64_t begin, int64_t end) {
+  using Raw = typename Average<T>::Raw;
+  using Sum = typename Average<T>::Sum;
+  const Bins &z = job.bins[0], &y = job.bins[1], &x = job.bins[2];
+  Rows<Raw> rows(z.most * y.most);
+  for (int64_t item = begin; item < end;) {
+    const int64_t row = item / x.size, h = row % y.size, volume = row / y.size;
+    rows_over<T>(job, volume / z.size, volume % z.size, h, rows);
+    const int64_t from_here = item, until = (row + 1) * x.size < end ? (row + 1) * x.size : end;
+    for (int64_t w = item - row * x.size; item < until; ++item, ++w) {
+      Raw* to = static_cast<Raw*>(job.to) + item * job.channels;
+      const size_t bytes = static_cast<size_t>(job.channels) * sizeof(Raw);
+      const int64_t q_begin = x.cover_begin[w], q_end = x.cover_end[w];
+      if (rows.count == 0 || q_begin >= q_end) {
+        std::memset(to, 0, bytes);
+        continue;
+      }
+      if (item > from_here && x.dilation == 1 && q_begin == x.cover_begin[w - 1] && q_end == x.cover_end[w - 1]) {
+        const Raw* before = to - job.channels;  // cells of the same windows get the same
+        cascade<N>(0, job.channels, [&](auto n, int64_t c, auto cover) {
+          store(to + c, load<Vec<Raw, decltype(n)::value>>(before + c, cover), cover);
+        });
+        continue;
+      }
+      each_channel<N>(job.channels, [&](auto vectors, int64_t c, auto cover) {
+        constexpr int M = decltype(vectors)::value;
+        Wide<Sum, N, M> sum;
+        for (int64_t q = q_begin; q < q_end; ++q) {
+          if (!x.holds(q, w)) continue;
+          Wide<Sum, N, M> column;
+          for (int64_t i = 0; i < rows.count; ++i) {
+            const auto factor = static_cast<Sum>(rows.factor[i] * x.factor[q]);
+            column = column + scaled_channels<Multiply>(
+                                  load_channels<T, N, M>(rows.from[i] + q * job.channels + c, cover), factor);
+          }
+          sum = sum + column;
+        }
+        store_channels<T, N, M>(to + c, sum, cover);
+      });
+    }
+  }
+}
+
+template <class T>
+void spread_channels_last(const AverageJob& job, int64_t begin, int64_t end) {
+  with_scale(job.multiply, [&](auto multiply) {
+    with_lanes<Average<T>::lanes>(job.channels, [&](auto n) {
+      spread_channels_last_pixels<T, decltype(multiply)::value, decltype(n)::value>(job, begin, end);
+    });
+  });
+}
+
+}  // namespace
+}  // namespace switchgrad::SWITCHGRAD_ISA
