@@ -1,0 +1,239 @@
+"""The table behind docs/pooling.md: one entry an operator. `pooling_docs.py` writes the page and the pictures.
+
+To add an operator, add one `Entry`. What it is comes from the first line of its docstring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from switchgrad import geometry, ops
+
+GRID = (1, 1, 4, 4)
+SEQUENCE = (1, 1, 1, 8)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row: the operators it stands for (the documented one first), when to use them, where they are tested.
+
+    ``picture`` pools a small tensor of ``shape``; its result and gradient are drawn. None where a grid says nothing.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    when: str
+    test: str
+    picture: Callable[[Tensor], Tensor] | None = None
+    shape: tuple[int, ...] = GRID
+
+
+def every(stem: str, *more: str, dims: str = "213") -> tuple[str, ...]:
+    """The names of an operator in each number of dimensions, the documented one first."""
+    return (*(f"{stem}{d}d" for d in dims), *more)
+
+
+def on_sequence(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """An operator of (N, C, L) for a grid of one row."""
+    return lambda x: function(x.squeeze(2)).unsqueeze(2)
+
+
+def seeded() -> torch.Generator:
+    """The generator of the pictures of random pooling."""
+    return torch.Generator().manual_seed(1)
+
+
+BOX = torch.tensor([[0.0, 0.0, 0.0, 3.0, 2.0]])
+TESTS = "tests/ops"
+
+ENTRIES = (
+    Entry(
+        "Max",
+        every("max_pool"),
+        "The default between convolutions: keeps the strongest response, forgives small shifts.",
+        f"{TESTS}/test_max_pool.py",
+        lambda x: ops.max_pool2d(x, 2),
+    ),
+    Entry(
+        "ReLU and max in one",
+        ("relu_max_pool2d",),
+        "After a convolution whose ReLU nobody else reads: one pass instead of two.",
+        f"{TESTS}/test_relu_max_pool.py",
+        lambda x: ops.relu_max_pool2d(x, 2),
+    ),
+    Entry(
+        "Convolution, ReLU and max in one",
+        ("conv_relu_max_pool2d", "conv_max_pool2d"),
+        "The usual block of a small network, trained on a CPU.",
+        "tests/fusion/test_identity.py",
+    ),
+    Entry(
+        "Average",
+        every("avg_pool"),
+        "Smooth maps, the end of a block, wherever every cell should take part.",
+        f"{TESTS}/test_avg_pool.py",
+        lambda x: ops.avg_pool2d(x, 2),
+    ),
+    Entry(
+        "Sum",
+        every("sum_pool"),
+        "Counts and densities; a building block of weighted and Lp pooling.",
+        f"{TESTS}/test_avg_pool.py",
+        lambda x: ops.sum_pool2d(x, 2),
+    ),
+    Entry(
+        "Adaptive average",
+        every("adaptive_avg_pool"),
+        "Inputs of any size before a dense layer of fixed size.",
+        f"{TESTS}/test_avg_pool.py",
+        lambda x: ops.adaptive_avg_pool2d(x, 3),
+    ),
+    Entry(
+        "Adaptive max",
+        every("adaptive_max_pool"),
+        "As the adaptive average, where the strongest response counts.",
+        f"{TESTS}/test_adaptive_max_pool.py",
+        lambda x: ops.adaptive_max_pool2d(x, 3),
+    ),
+    Entry(
+        "Stochastic",
+        every("stochastic_pool"),
+        "Regularisation of large networks on few data.",
+        f"{TESTS}/test_stochastic.py",
+        lambda x: ops.stochastic_pool2d(x.abs(), 2, generator=seeded()),
+    ),
+    Entry(
+        "Max-pooling dropout",
+        every("max_pool_dropout"),
+        "Dropout that reaches the winners of max pooling.",
+        f"{TESTS}/test_stochastic.py",
+        lambda x: ops.max_pool_dropout2d(x.abs(), 2, generator=seeded()),
+    ),
+    Entry(
+        "Fractional max",
+        every("fractional_max_pool", dims="23"),
+        "Many gentle reductions, by a factor below 2.",
+        f"{TESTS}/test_stochastic.py",
+        lambda x: ops.fractional_max_pool2d(x, 2, 3, generator=seeded()),
+    ),
+    Entry(
+        "S3",
+        every("s3_pool"),
+        "Distorts the grid at random: augmentation inside the network.",
+        f"{TESTS}/test_stochastic.py",
+        lambda x: ops.s3_pool2d(x, 2, generator=seeded()),
+    ),
+    Entry(
+        "Mixed max and average",
+        every("mixed_pool"),
+        "Unsure between max and average: let training decide.",
+        f"{TESTS}/test_mixed.py",
+        lambda x: ops.mixed_pool2d(x, 0.5, 2),
+    ),
+    Entry(
+        "Gated max and average",
+        every("gated_pool"),
+        "As mixed, decided anew in every window.",
+        f"{TESTS}/test_mixed.py",
+        lambda x: ops.gated_pool2d(x, torch.full((2, 2), 0.1), 2),
+    ),
+    Entry(
+        "Tree",
+        every("tree_pool"),
+        "Learned linear filters in place of max or average.",
+        f"{TESTS}/test_mixed.py",
+    ),
+    Entry(
+        "SoftPool",
+        every("soft_pool"),
+        "Keeps detail that max loses; every cell gets a gradient.",
+        f"{TESTS}/test_attention.py",
+        lambda x: ops.soft_pool2d(x, 2),
+    ),
+    Entry(
+        "Local importance",
+        every("lip_pool"),
+        "Detection, where what matters in a window must be learned.",
+        f"{TESTS}/test_attention.py",
+        lambda x: ops.lip_pool2d(x, x.detach().flip(-1), 2),
+    ),
+    Entry(
+        "Any function",
+        every("general_pool"),
+        "Research: a pooling of your own in one line.",
+        f"{TESTS}/test_attention.py",
+        lambda x: ops.general_pool2d(x, lambda cells: cells.amax(-1) - cells.amin(-1), 2),
+    ),
+    Entry(
+        "AutoPool",
+        ("auto_pool",),
+        "Events in weakly labelled recordings.",
+        f"{TESTS}/test_sequences.py",
+        on_sequence(lambda x: ops.auto_pool(x, 0.5).unsqueeze(-1)),
+        SEQUENCE,
+    ),
+    Entry(
+        "Expectation",
+        ("expectation_pool",),
+        "Motifs in long sequences, where the maximum overfits.",
+        f"{TESTS}/test_sequences.py",
+        on_sequence(lambda x: ops.expectation_pool(x).unsqueeze(-1)),
+        SEQUENCE,
+    ),
+    Entry(
+        "Soft clusters of features",
+        ("cluster_pool", "auto_pooling_loss"),
+        "Learns from image sequences, without labels, which features belong together.",
+        f"{TESTS}/test_sequences.py",
+    ),
+    Entry(
+        "RoI max",
+        ("roi_pool",),
+        "Fast R-CNN: a fixed grid for every proposed box.",
+        f"{TESTS}/test_regions.py",
+        lambda x: ops.roi_pool(x, BOX, 2),
+    ),
+    Entry(
+        "RoI average",
+        ("roi_avg_pool",),
+        "As RoI max, smoother.",
+        f"{TESTS}/test_regions.py",
+        lambda x: ops.roi_avg_pool(x, BOX, 2),
+    ),
+    Entry(
+        "RoIAlign",
+        ("roi_align",),
+        "Masks and small boxes, where rounding to cells costs accuracy.",
+        f"{TESTS}/test_regions.py",
+        lambda x: ops.roi_align(x, BOX, 2),
+    ),
+    Entry(
+        "Position-sensitive RoI",
+        ("ps_roi_pool", "ps_roi_align"),
+        "R-FCN: the head is a convolution, and each bin has channels of its own.",
+        f"{TESTS}/test_regions.py",
+    ),
+    Entry(
+        "Max unpooling",
+        every("max_unpool"),
+        "Decoders and DeconvNet: back to where the winners lay.",
+        f"{TESTS}/test_max_unpool.py",
+        lambda x: ops.max_unpool2d(*ops.max_pool2d(x, 2, return_switches=True)),
+    ),
+    Entry(
+        "The windows themselves",
+        ("windows",),
+        "Every window's cells along an axis, for whatever comes next.",
+        f"{TESTS}/test_attention.py",
+        lambda x: ops.windows(x, geometry.window(2, 2)).flatten(2, 3),
+    ),
+)
+
+# What `switchgrad.ops` exports besides pooling.
+NOT_POOLING = frozenset(("Switches", "PlacedSwitches", "nms", "batched_nms")) | frozenset(
+    ("box_area", "box_iou", "generalized_box_iou", "distance_box_iou")
+)

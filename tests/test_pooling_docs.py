@@ -1,0 +1,40 @@
+"""docs/pooling.md names every pooling operator, is what its script writes, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import pooling_docs  # noqa: E402  (found by the line above)
+import pooling_entries  # noqa: E402
+
+
+def test_no_operator_is_missing() -> None:
+    assert pooling_docs.missing() == []
+
+
+def test_names_are_those_of_operators_and_stand_once() -> None:
+    names = [name for entry in pooling_entries.ENTRIES for name in entry.names]
+    assert len(names) == len(set(names))
+    assert [name for name in names if not hasattr(pooling_docs.ops, name)] == []
+
+
+def test_page_and_pictures_are_up_to_date() -> None:
+    assert pooling_docs.out_of_date() == []
+
+
+def test_a_missing_operator_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooling_docs, "ENTRIES", pooling_entries.ENTRIES[1:])
+    assert "max_pool2d" in pooling_docs.missing()
+
+
+@pytest.mark.parametrize("entry", pooling_entries.ENTRIES, ids=lambda entry: entry.title)
+def test_tests_exist(entry: pooling_entries.Entry) -> None:
+    assert (ROOT / entry.test).is_file(), entry.test
+    assert entry.when.endswith(".")
+    assert pooling_docs.what(entry)
