@@ -100,6 +100,48 @@ ENTRIES = (
         lambda x: ops.adaptive_max_pool2d(x, 3),
     ),
     Entry(
+        "Lp (L1, L2, fractional)",
+        every("lp_pool"),
+        "Between average and max; L2 for energies, magnitudes and textures.",
+        f"{TESTS}/test_lp_pool.py",
+        lambda x: ops.lp_pool2d(x, 2, 2),
+    ),
+    Entry(
+        "Global average",
+        ("global_avg_pool",),
+        "The usual end of a classifier: one number a map, no dense layers.",
+        f"{TESTS}/test_global_pool.py",
+        lambda x: ops.global_avg_pool(x, keepdim=True),
+    ),
+    Entry(
+        "Global max",
+        ("global_max_pool",),
+        "Is the feature anywhere in the picture?",
+        f"{TESTS}/test_global_pool.py",
+        lambda x: ops.global_max_pool(x, keepdim=True),
+    ),
+    Entry(
+        "Global sum",
+        ("global_sum_pool",),
+        "Counting: density maps, crowds, cells.",
+        f"{TESTS}/test_global_pool.py",
+        lambda x: ops.global_sum_pool(x, keepdim=True),
+    ),
+    Entry(
+        "Global Lp",
+        ("global_lp_pool",),
+        "The energy of a map.",
+        f"{TESTS}/test_global_pool.py",
+        lambda x: ops.global_lp_pool(x, 2, keepdim=True),
+    ),
+    Entry(
+        "Generalised mean (GeM)",
+        ("gem_pool",),
+        "Image retrieval: a trained power between the mean and the maximum.",
+        f"{TESTS}/test_global_pool.py",
+        lambda x: ops.gem_pool(x, 3.0, keepdim=True),
+    ),
+    Entry(
         "Stochastic",
         every("stochastic_pool"),
         "Regularisation of large networks on few data.",
@@ -191,6 +233,64 @@ ENTRIES = (
         f"{TESTS}/test_sequences.py",
     ),
     Entry(
+        "Spectral",
+        every("spectral_pool"),
+        "Any output size with the least loss of the picture: the low frequencies stay.",
+        f"{TESTS}/test_spectral.py",
+        lambda x: ops.spectral_pool2d(x, 2),
+    ),
+    Entry(
+        "DFT magnitudes",
+        every("dft_magnitude_pool"),
+        "Features that no translation changes, before a classifier.",
+        f"{TESTS}/test_spectral.py",
+        lambda x: ops.dft_magnitude_pool2d(x, 2),
+    ),
+    Entry(
+        "Wavelet",
+        every("wavelet_pool", *every("wavelet_bands")),
+        "Half the size without the aliasing of skipped cells.",
+        f"{TESTS}/test_spectral.py",
+        lambda x: ops.wavelet_pool2d(x),
+    ),
+    Entry(
+        "Learned wavelet (LDW)",
+        every("ldw_pool"),
+        "Wavelet pooling whose filters and bands are trained.",
+        f"{TESTS}/test_spectral.py",
+    ),
+    Entry(
+        "Global entropy",
+        ("global_entropy_pool",),
+        "In place of global average pooling, where how much a map tells counts more than how strong it is.",
+        f"{TESTS}/test_statistical.py",
+    ),
+    Entry(
+        "Gamma",
+        every("gamma_pool"),
+        "Positive activations described by the parameters of a distribution.",
+        f"{TESTS}/test_statistical.py",
+    ),
+    Entry(
+        "Weibull",
+        every("weibull_pool"),
+        "As Gamma, for activations with heavier or lighter tails.",
+        f"{TESTS}/test_statistical.py",
+    ),
+    Entry(
+        "Max and min",
+        every("max_min_pool"),
+        "Where strong negative responses tell as much as positive ones.",
+        f"{TESTS}/test_statistical.py",
+        lambda x: ops.max_min_pool2d(x, 2),
+    ),
+    Entry(
+        "Batch norm, ReLU and max in one",
+        ("batch_norm_relu_max_pool2d",),
+        "Networks with batch normalisation, trained on a CPU.",
+        f"{TESTS}/test_batch_norm.py",
+    ),
+    Entry(
         "RoI max",
         ("roi_pool",),
         "Fast R-CNN: a fixed grid for every proposed box.",
@@ -234,6 +334,6 @@ ENTRIES = (
 )
 
 # What `switchgrad.ops` exports besides pooling.
-NOT_POOLING = frozenset(("Switches", "PlacedSwitches", "nms", "batched_nms")) | frozenset(
+NOT_POOLING = frozenset(("Switches", "PlacedSwitches", "nms", "batched_nms", "batch_norm_relu")) | frozenset(
     ("box_area", "box_iou", "generalized_box_iou", "distance_box_iou")
 )

@@ -52,10 +52,21 @@ from switchgrad.nn.mixed import (
     TreePool2d,
     TreePool3d,
 )
+from switchgrad.nn.norms import (
+    GeM,
+    GlobalAvgPool,
+    GlobalLPPool,
+    GlobalMaxPool,
+    GlobalSumPool,
+    LPPool1d,
+    LPPool2d,
+    LPPool3d,
+)
 from switchgrad.nn.pooling import MaxPool1d, MaxPool2d, MaxPool3d, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 from switchgrad.nn.recurrent import IndRNN, Jordan
 from switchgrad.nn.recurrent_cells import IndRNNCell, JordanCell
 from switchgrad.nn.regions import PSRoIAlign, PSRoIPool, RoIAlign, RoIAvgPool, RoIPool
+from switchgrad.nn.replace import Swap, Swaps, replace_pooling
 from switchgrad.nn.residual import ConvPoolAdd, Residual
 from switchgrad.nn.sequences import AutoPool, ClusterPool, ExpectationPool
 from switchgrad.nn.spectral import (
@@ -145,10 +156,15 @@ __all__ = [
     "GatedPool1d",
     "GatedPool2d",
     "GatedPool3d",
+    "GeM",
     "GeneralPool1d",
     "GeneralPool2d",
     "GeneralPool3d",
+    "GlobalAvgPool",
     "GlobalEntropyPool",
+    "GlobalLPPool",
+    "GlobalMaxPool",
+    "GlobalSumPool",
     "GroupPool",
     "IndRNN",
     "IndRNNCell",
@@ -160,6 +176,9 @@ __all__ = [
     "LIPPool1d",
     "LIPPool2d",
     "LIPPool3d",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "LinearUnpool1d",
     "LocalContrastNorm",
     "LocallyConnected1d",
@@ -208,6 +227,8 @@ __all__ = [
     "SumPool1d",
     "SumPool2d",
     "SumPool3d",
+    "Swap",
+    "Swaps",
     "TrainableSubsampling2d",
     "TreePool1d",
     "TreePool2d",
@@ -221,5 +242,6 @@ __all__ = [
     "WeibullPool3d",
     "conv_to_linear",
     "linear_to_conv",
+    "replace_pooling",
     "to_fully_convolutional",
 ]

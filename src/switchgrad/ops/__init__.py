@@ -18,6 +18,8 @@ from switchgrad.ops.batch_norm import batch_norm_relu, batch_norm_relu_max_pool2
 from switchgrad.ops.conv_pool import conv_max_pool2d, conv_relu_max_pool2d
 from switchgrad.ops.cross_entropy import cross_entropy
 from switchgrad.ops.dropout import bias_relu_dropout, dropout
+from switchgrad.ops.global_pool import gem_pool, global_avg_pool, global_lp_pool, global_max_pool, global_sum_pool
+from switchgrad.ops.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 from switchgrad.ops.max_unpool import max_unpool1d, max_unpool2d, max_unpool3d
 from switchgrad.ops.placed import PlacedSwitches
@@ -77,11 +79,16 @@ __all__ = [
     "gated_pool1d",
     "gated_pool2d",
     "gated_pool3d",
+    "gem_pool",
     "general_pool1d",
     "general_pool2d",
     "general_pool3d",
     "generalized_box_iou",
+    "global_avg_pool",
     "global_entropy_pool",
+    "global_lp_pool",
+    "global_max_pool",
+    "global_sum_pool",
     "group_pool",
     "ldw_pool1d",
     "ldw_pool2d",
@@ -92,6 +99,9 @@ __all__ = [
     "lip_pool3d",
     "loss_max_pool",
     "loss_max_weights",
+    "lp_pool1d",
+    "lp_pool2d",
+    "lp_pool3d",
     "max_min_pool1d",
     "max_min_pool2d",
     "max_min_pool3d",

@@ -1,0 +1,127 @@
+"""Global pooling: each map as one number, whatever its size and number of axes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from switchgrad.errors import GeometryError
+from switchgrad.ops.avg_pool.reference import wide
+from switchgrad.ops.checks import FLOATS
+from switchgrad.ops.lp_pool import checked_norm, lp_root, lp_terms
+from switchgrad.ops.max_pool import max_pool1d
+
+__all__ = ["gem_pool", "global_avg_pool", "global_lp_pool", "global_max_pool", "global_sum_pool"]
+
+
+def global_avg_pool(input: Tensor, keepdim: bool = False) -> Tensor:
+    r"""The mean of each map: one number a channel.
+
+    Shapes: :math:`(N, C, \ldots)` with any number of spatial axes to :math:`(N, C)`; with ``keepdim`` the spatial axes
+    stay, with one cell each. Floating-point numbers; half-precision sums are taken in float32.
+
+    .. math:: y_{n,c} = \frac{1}{H W} \sum_{h,w} x_{n,c,h,w}
+
+    NaN and infinities spread to their channel. Backward: every cell gets :math:`1 / (H W)` of the gradient.
+    Raises `GeometryError` for less than three axes, maps without cells, and integers.
+
+    Lin, Chen, Yan: Network in network (2014).
+
+    >>> import torch
+    >>> global_avg_pool(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
+    tensor([[3.]])
+    >>> global_avg_pool(torch.rand(16, 64, 7, 7)).shape
+    torch.Size([16, 64])
+    """
+    return input.mean(_spatial(input, "global_avg_pool"), keepdim=keepdim)
+
+
+def global_sum_pool(input: Tensor, keepdim: bool = False) -> Tensor:
+    """The sum of each map: `global_avg_pool` without the division.
+
+    >>> import torch
+    >>> global_sum_pool(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
+    tensor([[12.]])
+    """
+    return input.sum(_spatial(input, "global_sum_pool"), keepdim=keepdim)
+
+
+def global_max_pool(input: Tensor, keepdim: bool = False, *, return_indices: bool = False) -> Any:
+    """The largest number of each map, and on demand where it stood: a vector of one number a channel.
+
+    Shapes as for `global_avg_pool`; ``return_indices`` adds the flat, row-major int64 index in the map. The first of
+    several maxima wins, NaN wins, of several NaN the last. Backward: the winner gets the gradient, all others 0.
+    Raises `GeometryError` where `global_avg_pool` does.
+
+    >>> import torch
+    >>> global_max_pool(torch.tensor([[[[1.0, 6.0], [3.0, 6.0]]]]), return_indices=True)
+    (tensor([[6.]]), tensor([[1]]))
+    """
+    axes = _spatial(input, "global_max_pool")
+    cells = math.prod(input.shape[2:])
+    pooled = max_pool1d(input.flatten(2), cells, return_indices=return_indices)
+    shape = (*input.shape[:2], *([1] * len(axes) if keepdim else []))
+    return tuple(t.reshape(shape) for t in pooled) if return_indices else pooled.reshape(shape)
+
+
+def global_lp_pool(input: Tensor, norm_type: float, keepdim: bool = False) -> Tensor:
+    r"""The p-norm of each map.
+
+    .. math:: y_{n,c} = \Bigl( \sum_{h,w} |x_{n,c,h,w}|^p \Bigr)^{1/p}
+
+    Shapes as for `global_avg_pool`; ``norm_type``, signs and derivatives as for `lp_pool2d`.
+
+    >>> import torch
+    >>> global_lp_pool(torch.tensor([[[3.0, -4.0]]]), 2)
+    tensor([[5.]])
+    """
+    axes, p = _spatial(input, "global_lp_pool"), checked_norm(norm_type)
+    if p == math.inf:
+        return global_max_pool(input.abs(), keepdim)
+    return lp_root(lp_terms(input.to(wide(input.dtype)), p).sum(axes, keepdim=keepdim), p).to(input.dtype)
+
+
+def gem_pool(input: Tensor, p: Tensor | float = 3.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
+    r"""The generalised mean of each map: between the mean (p = 1) and the maximum (p towards infinity).
+
+    .. math:: y_{n,c} = \Bigl( \frac{1}{H W} \sum_{h,w} \max(x_{n,c,h,w}, \varepsilon)^p \Bigr)^{1/p}
+
+    Shapes as for `global_avg_pool`. ``p``: a number or a tensor, one for all or one a channel (C), which may be
+    trained; never 0. Numbers below ``eps`` count as ``eps`` and get no gradient. Cells are divided by the largest of
+    their map before the power is taken, so that large p does not overflow. Backward: through x and p.
+
+    Raises `GeometryError` for ``eps`` of 0 or below, a p of 0, and where `global_avg_pool` does.
+
+    Radenovic, Tolias, Chum: Fine-tuning CNN image retrieval with no human annotation (2018).
+
+    >>> import torch
+    >>> gem_pool(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), p=1.0)
+    tensor([[2.5000]])
+    >>> gem_pool(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), p=200.0)
+    tensor([[3.9724]])
+    """
+    axes = _spatial(input, "gem_pool")
+    if not eps > 0:
+        raise GeometryError(f"eps is {eps}; the generalised mean needs numbers above 0, so give a small one")
+    if not isinstance(p, Tensor) and p == 0:
+        raise GeometryError("p is 0; the generalised mean needs another power, for example 1 (mean) or 3")
+    power = p.reshape(-1, *[1] * len(axes)) if isinstance(p, Tensor) else p
+    cells = input.to(wide(input.dtype)).clamp_min(eps)
+    largest = cells.detach().amax(axes, keepdim=True)
+    mean = (cells / largest).pow(power).mean(axes, keepdim=True)
+    pooled = (mean.pow(1 / power) * largest).to(input.dtype)
+    return pooled if keepdim else pooled.reshape(input.shape[:2])
+
+
+def _spatial(input: Tensor, name: str) -> list[int]:
+    """The spatial axes, once the input is known to have maps of floating-point numbers."""
+    if input.dim() < 3 or 0 in input.shape[1:]:
+        raise GeometryError(
+            f"{name} takes an input (N, C, ...) of 3 axes or more, none but the batch empty; this one has shape "
+            f"{tuple(input.shape)}"
+        )
+    if input.dtype not in FLOATS:
+        raise GeometryError(f"the input has dtype {input.dtype}; {name} takes floating-point numbers")
+    return list(range(2, input.dim()))

@@ -1,0 +1,160 @@
+"""Lp pooling against loops, its derivatives at 0, and what PyTorch gets wrong."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import conform
+import loops
+from conform import FLOATS, Case, Mutant, Operator
+from harness.compare import require_same
+from switchgrad import nn, ops
+from switchgrad.errors import GeometryError
+
+POOL = {1: ops.lp_pool1d, 2: ops.lp_pool2d, 3: ops.lp_pool3d}
+LAYER = {1: nn.LPPool1d, 2: nn.LPPool2d, 3: nn.LPPool3d}
+
+
+def _case(name: str, shape: tuple[int, ...], p: float, small: bool = False, **arguments: Any) -> Case:
+    return Case(name, (shape,), {"norm_type": p, **arguments}, small=small)
+
+
+CASES = {
+    1: (_case("L2", (2, 2, 9), 2, True, kernel_size=3, stride=2), _case("L1", (2, 2, 7), 1, kernel_size=2)),
+    2: (
+        _case("L2", (1, 2, 5, 4), 2, True, kernel_size=2),
+        _case("L3", (1, 2, 5, 4), 3, True, kernel_size=2, stride=1),
+        _case("L1", (2, 2, 4, 6), 1, kernel_size=(2, 3)),
+        _case("L2.5", (1, 2, 7, 6), 2.5, kernel_size=3, stride=2, padding=1),
+        _case("L0.5", (1, 2, 6, 6), 0.5, kernel_size=2, ceil_mode=True),
+        _case("dilated", (1, 2, 9, 8), 2, kernel_size=2, stride=1, dilation=3),
+        _case("70 channels", (1, 70, 3, 4), 2, kernel_size=2),
+    ),
+    3: (_case("L2", (1, 1, 2, 4, 4), 2, True, kernel_size=2),),
+}
+
+
+def _windows(x: np.ndarray, dims: int, **arguments: Any) -> tuple[list[tuple[float, list[int]]], tuple[int, ...]]:
+    size = x.shape[-dims:]
+    return loops.average_windows(size, **arguments), loops.pooled_shape(loops.axes(size, **arguments))
+
+
+def declaration(dims: int) -> Operator:
+    """Lp pooling over ``dims`` axes."""
+
+    def norms(x: np.ndarray, norm_type: float, **arguments: Any) -> tuple[np.ndarray]:
+        where, places = _windows(x, dims, **arguments)
+        planes = np.abs(x.astype(np.float64)).reshape(-1, math.prod(x.shape[-dims:]))
+        sums = [sum(plane[i] ** norm_type for i in cells) ** (1 / norm_type) for plane in planes for _, cells in where]
+        return (np.array(sums).reshape(*x.shape[:-dims], *places),)
+
+    return Operator(
+        name=f"lp_pool{dims}d",
+        function=POOL[dims],
+        cases=CASES[dims],
+        reference=norms,
+        exact=False,
+        sums=True,
+        dtypes=FLOATS,
+        gradient_dtypes=(torch.float64, torch.float32),
+        samples=("plain", "ties", "negative"),
+        layer=lambda case: LAYER[dims](**case.arguments),
+        same_bits=False,
+        keeps_layout=False,  # of exotic strides: gradients of elementwise steps have those of the input
+    )
+
+
+TWO = declaration(2)
+# Powers are rounded differently in the lanes and at the end of a row: these three compare bit by bit.
+ROUNDED = ("jacobians_agree", "gradients_follow_the_layout", "exports_with_open_shapes")
+LOOPS = [name for name in conform.CHECKS if name not in ROUNDED]
+
+
+def _signed(x: torch.Tensor, norm_type: float, kernel_size: Any, **arguments: Any) -> torch.Tensor:
+    return ops.sum_pool2d(x.pow(norm_type), kernel_size, **arguments).pow(1 / norm_type)
+
+
+def _scaled(x: torch.Tensor, norm_type: float, kernel_size: Any, **arguments: Any) -> torch.Tensor:
+    return ops.lp_pool2d(x, norm_type, kernel_size, **arguments) / 2
+
+
+def _no_root(x: torch.Tensor, norm_type: float, kernel_size: Any, **arguments: Any) -> torch.Tensor:
+    return ops.lp_pool2d(x, norm_type, kernel_size, **arguments).pow(norm_type)
+
+
+MUTANTS = (
+    Mutant("x^p instead of |x|^p", _signed, "values_equal_the_loops"),
+    Mutant("mean instead of sum", _scaled, "values_equal_the_loops"),
+    Mutant("no root", _no_root, "values_equal_the_loops"),
+)
+test_mutant = conform.mutant_tests(replace(TWO, mutants=MUTANTS))
+
+
+@pytest.mark.parametrize("name", [name for name in LOOPS if name != "compiles_without_breaks"])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_lp_pool(dims: int, name: str) -> None:
+    conform.check(declaration(dims), [name])
+
+
+@pytest.mark.slow
+def test_lp_pool_compiles() -> None:
+    conform.check(TWO, ["compiles_without_breaks"])
+
+
+@pytest.mark.parametrize("p", [0.5, 1, 1.5, 2, 3, 4])
+def test_the_gradient_at_zero_is_zero(p: float) -> None:
+    x = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
+    x[..., 2:] = torch.tensor([0.0, -3.0])
+    x.requires_grad_()
+    (slope,) = torch.autograd.grad(ops.lp_pool2d(x, p, 2).sum(), x, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.square().sum(), x)
+    assert (slope[x == 0] == 0).all()
+    assert curvature.isfinite().all()
+    assert (slope[x != 0] < 0).all()
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_as_torch_where_torch_is_right(p: float) -> None:
+    x = torch.rand(2, 3, 8, 8, dtype=torch.float64) + 0.1
+    torch.testing.assert_close(ops.lp_pool2d(x, p, 3, 2), F.lp_pool2d(x, p, 3, 2))
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 1.7, 2.0, 3.0])
+def test_the_gradient_is_the_formula(p: float) -> None:
+    x = torch.randn(2, 3, 6, 6, dtype=torch.float64, requires_grad=True)
+    last = x.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
+    y, z = (ops.lp_pool2d(t, p, 2) for t in (x, last))
+    g = torch.randn_like(y)
+    wider = [t.detach().repeat_interleave(2, 2).repeat_interleave(2, 3) for t in (g, y)]
+    wanted = wider[0] * x.detach().sign() * (x.detach().abs() / wider[1]) ** (p - 1)
+    for got in (*torch.autograd.grad(y, x, g), *torch.autograd.grad(z, last, g)):
+        torch.testing.assert_close(got, wanted)
+    assert z.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_infinity_is_the_largest_absolute_value() -> None:
+    x = torch.tensor([[1.0, -5.0, 5.0, 2.0]], requires_grad=True)
+    y = ops.lp_pool1d(x, math.inf, 4)
+    y.sum().backward()
+    require_same(y.detach(), torch.tensor([[5.0]]), "L inf")
+    require_same(x.grad, torch.tensor([[0.0, -1.0, 0.0, 0.0]]), "its gradient")
+
+
+def test_nan_and_half_precision() -> None:
+    assert ops.lp_pool1d(torch.tensor([[1.0, math.nan]]), 1.5, 2).isnan().all()
+    assert ops.lp_pool1d(torch.full((1, 4), 300.0, dtype=torch.float16), 2, 4).item() == 600.0
+
+
+@pytest.mark.parametrize("p", [0, -1, math.nan])
+def test_other_powers_are_refused(p: float) -> None:
+    with pytest.raises(GeometryError, match="give a number above 0"):
+        ops.lp_pool2d(torch.ones(1, 4, 4), p, 2)
+    with pytest.raises(GeometryError, match="give a number above 0"):
+        nn.LPPool1d(p, 2)
