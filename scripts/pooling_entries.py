@@ -325,6 +325,42 @@ ENTRIES = (
         lambda x: ops.max_unpool2d(*ops.max_pool2d(x, 2, return_switches=True)),
     ),
     Entry(
+        "Average unpooling",
+        every("avg_unpool"),
+        "Decoders after average pooling: back to a map with these averages.",
+        f"{TESTS}/test_unpooling.py",
+    ),
+    Entry(
+        "Nearest unpooling",
+        every("nearest_unpool"),
+        "Enlarging without new values: each cell repeats its pooled value.",
+        f"{TESTS}/test_unpooling.py",
+    ),
+    Entry(
+        "Linear, bilinear and trilinear unpooling",
+        ("bilinear_unpool2d", "linear_unpool1d", "trilinear_unpool3d"),
+        "Smooth enlarging in decoders and segmentation.",
+        f"{TESTS}/test_unpooling.py",
+    ),
+    Entry(
+        "Group",
+        ("group_pool",),
+        "The end of a group-equivariant network: what is left does not turn with the picture.",
+        f"{TESTS}/test_grouped.py",
+    ),
+    Entry(
+        "Loss max",
+        ("loss_max_pool", "loss_max_weights"),
+        "Segmentation with rare classes: hard pixels count more.",
+        f"{TESTS}/test_grouped.py",
+    ),
+    Entry(
+        "Maxout",
+        ("maxout",),
+        "Pooling over channels: a learned piecewise linear activation.",
+        f"{TESTS}/test_grouped.py",
+    ),
+    Entry(
         "The windows themselves",
         ("windows",),
         "Every window's cells along an axis, for whatever comes next.",
