@@ -61,7 +61,7 @@ def declaration(dims: int) -> Operator:
         cases=CASES[dims],
         reference=norms,
         exact=False,
-        sums=True,
+        cancels=True,
         dtypes=FLOATS,
         gradient_dtypes=(torch.float64, torch.float32),
         samples=("plain", "ties", "negative"),
