@@ -370,6 +370,15 @@ ENTRIES = (
 )
 
 # What `switchgrad.ops` exports besides pooling.
-NOT_POOLING = frozenset(("Switches", "PlacedSwitches", "nms", "batched_nms", "batch_norm_relu")) | frozenset(
-    ("box_area", "box_iou", "generalized_box_iou", "distance_box_iou")
-)
+NOT_POOLING = frozenset(
+    (
+        "Switches",
+        "PlacedSwitches",
+        "nms",
+        "batched_nms",
+        "batch_norm_relu",
+        "bias_relu_dropout",
+        "cross_entropy",
+        "dropout",
+    )
+) | frozenset(("box_area", "box_iou", "generalized_box_iou", "distance_box_iou"))
