@@ -101,7 +101,8 @@ std::tuple<Tensor, Tensor> conv_max_pool(Tensor input, Tensor weight, std::optio
   job.codes = static_cast<uint8_t*>(codes.mutable_data_ptr());
   in_parallel(job.batch * job.pool[0].places, job.pool[1].places * job.filters * work_of_cell(job),
               [&](int64_t begin, int64_t end) { kernels.forward(job, begin, end); });
-  if (!is_channels_last(input, 2)) values = made_compact(values, false);
+  // One channel lies in both layouts at once; the result then stays in the kernel's own.
+  if (!is_channels_last(input, 2) && job.channels > 1) values = made_compact(values, false);
   return {values, codes};
 }
 

@@ -40,7 +40,10 @@ def conv_max_pool(
     *window, relu = rest
     z = F.conv2d(padded(input, conv_padding), weight, bias, tuple(conv_stride))
     values, codes = (rectified.relu_max_pool if relu else plain.max_pool)(z, *window)
-    return in_layout_of(input, values), codes.clone(memory_format=torch.channels_last)  # as the kernel writes them
+    codes = codes.clone(memory_format=torch.channels_last)  # as the kernel writes them
+    if input.shape[1] == 1:  # in both layouts at once: the result stays in the kernel's own
+        return values.clone(memory_format=torch.channels_last), codes
+    return in_layout_of(input, values), codes
 
 
 def conv_max_pool_backward(

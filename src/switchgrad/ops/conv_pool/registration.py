@@ -25,6 +25,8 @@ def _conv_max_pool(
     shape = (input.shape[0], weight.shape[0], *window.output_size((rows, columns)))
     # The codes stay in the layout that the kernel writes: only its own backward reads them.
     codes = torch.empty(shape, dtype=code_dtype(window.cells), device=input.device, memory_format=torch.channels_last)
+    if input.shape[1] == 1:
+        return torch.empty_like(codes, dtype=input.dtype), codes
     return empty_in_layout_of(input, shape, input.dtype), codes
 
 
