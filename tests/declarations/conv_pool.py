@@ -264,3 +264,13 @@ IN_STEPS = _variant(
     registered=None,
     large=(),
 )
+# For mutants: few cases, one dtype, and one that is large enough for threads to share.
+FEW = _variant(
+    "conv_relu_max_pool2d",
+    tuple(case for case in CASES if case.name in (*SOME[:3], "3 to 16", "pool 2x2/1", "7x7/2, pool 3x3/2")),
+    dtypes=(torch.float32,),
+    gradient_dtypes=(torch.float32,),
+    samples=("plain", "whole", "ties"),
+    keeps_layout=False,
+    large=(_case("large", (2, 7, 9, 9), (5, 7, 3, 3), padding=1),),
+)
