@@ -44,6 +44,13 @@ def _cpu() -> tuple[str, str]:
     return f"C++ ({native.isa()})", forced
 
 
+_IN_STEPS = (
+    "groups, dilation, 16-bit floats, autocast, torch.func and pooling windows beyond 254 cells take PyTorch's conv2d "
+    "and relu_max_pool or max_pool instead (switchgrad.ops.conv_pool.why_not_fused tells of a call)"
+)
+_LIMITS = {"conv_max_pool": (_IN_STEPS,), "conv_max_pool_backward": (_IN_STEPS,)}
+
+
 def info() -> Info:
     """Versions, the native library, the instruction set, and which kernel serves which operator on which device.
 
@@ -55,7 +62,7 @@ def info() -> Info:
     cpu_kernel, cpu_reason = _cpu()
     rows: list[OperatorInfo] = []
     for name in native.SIGNATURES:
-        rows.append(OperatorInfo(name, "cpu", cpu_kernel, cpu_reason))
+        rows.append(OperatorInfo(name, "cpu", cpu_kernel, "; ".join([cpu_reason, *_LIMITS.get(name, ())])))
         if torch.cuda.is_available():
             rows.append(OperatorInfo(name, "cuda", "reference (PyTorch)", "no Triton kernel is written yet"))
     rows += [OperatorInfo(name, "all", "PyTorch", "it has no kernel of its own") for name in schema.WITHOUT_KERNELS]
