@@ -372,13 +372,17 @@ ENTRIES = (
 # What `switchgrad.ops` exports besides pooling.
 NOT_POOLING = frozenset(
     (
-        "Switches",
         "PlacedSwitches",
-        "nms",
-        "batched_nms",
+        "Switches",
         "batch_norm_relu",
+        "batched_nms",
         "bias_relu_dropout",
+        "box_area",
+        "box_iou",
         "cross_entropy",
+        "distance_box_iou",
         "dropout",
+        "generalized_box_iou",
+        "nms",
     )
-) | frozenset(("box_area", "box_iou", "generalized_box_iou", "distance_box_iou"))
+)
