@@ -193,7 +193,21 @@ def every_layer() -> list[Written]:
             shapes=(shape,),
         )
         for name, (shape, settings) in POOLINGS.items()
-        if not {"dilation", "ceil_mode"} & settings.keys()
+        if "dilation" not in settings
+    ]
+    found += [
+        Written(
+            "AveragePool of the cells inside",
+            ref.AveragePool(3, 2, 1, count_include_pad=False),
+            partial(F.avg_pool2d, kernel_size=3, stride=2, padding=1, count_include_pad=False),
+            shapes=((2, 3, 7, 6),),
+        ),
+        Written(
+            "AveragePool as a sum",
+            ref.AveragePool(3, 2, divisor=1),
+            partial(F.avg_pool2d, kernel_size=3, stride=2, divisor_override=1),
+            shapes=((2, 3, 7, 6),),
+        ),
     ]
     found += [
         Written(

@@ -67,6 +67,12 @@ def test_max_pool(settings):
     held(ref.MaxPool(*settings), [x], nn.MaxPool2d(*settings), x)
 
 
+@pytest.mark.parametrize("settings", [(2,), (3, 2, 1)], ids=str)
+def test_average_pool(settings):
+    x = normal(seeded("average"), 2, 3, 7, 8)
+    held(ref.AveragePool(*settings), [x], nn.AvgPool2d(*settings), x)
+
+
 def test_residual_add():
     """``a[l+2] = g(z[l+2] + a[l])`` with a linear layer on the longer way."""
     x, inner = normal(seeded("residual"), 5, 4), torch.nn.Linear(4, 4).double()

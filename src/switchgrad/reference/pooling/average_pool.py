@@ -1,4 +1,4 @@
-"""Average pooling: every cell of a window has the same share."""
+"""Average pooling: every cell has the same share. Its meaning lives in `switchgrad.ops.avg_pool.reference`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window, window
-from switchgrad.reference.patches import add_columns, columns
+from switchgrad.ops.avg_pool import reference
+from switchgrad.ops.routing import window_args
 
 Kept = tuple[tuple[int, ...], Window]
 
 
 @dataclass(frozen=True)
 class AveragePool:
-    """``y[n, c, p]`` is the mean of the R cells of the window at p; cells in the padding count as 0.
+    """``y[n, c, p]`` is the sum of the window at p, divided by its R cells.
 
-    Backward: ``delta / R`` to every cell of the window, added up where windows overlap; nobody wins.
+    R counts the padding, as zeros; without ``count_include_pad`` only the cells inside the input. A ``divisor`` stands
+    for R everywhere, and 1 makes it sum pooling. Backward: ``delta / R`` to every cell of the window, added up where
+    windows overlap; nobody wins.
 
     >>> import torch
     >>> y, kept = AveragePool(2).forward(torch.tensor([[[[3.0, 9.0], [0.0, 6.0]]]]))
@@ -27,15 +31,23 @@ class AveragePool:
     kernel_size: IntOrTuple
     stride: IntOrTuple | None = None
     padding: Padding = 0
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+    divisor: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.divisor == 0:
+            raise GeometryError("divisor is 0; give another number, or None for the number of cells")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Kept]:
         """``x [N, C, *H] -> y [N, C, *P]``."""
         size = tuple(x.shape[2:])
-        win = window(len(size), self.kernel_size, self.stride, self.padding, input_size=size)
-        return (columns(x, win).sum(2) / win.cells).unflatten(2, win.output_size(size)), (size, win)
+        win = window(len(size), self.kernel_size, self.stride, self.padding, 1, self.ceil_mode, size)
+        y = reference.avg_pool(x, *window_args(win), self.count_include_pad, self.divisor or 0)
+        return y, (size, win)
 
     def backward(self, delta: Tensor, kept: Kept) -> tuple[Tensor]:
         """``delta [N, C, *P] -> dx [N, C, *H]``."""
         size, win = kept
-        share = delta.flatten(2)[:, :, None] / win.cells
-        return (add_columns(share.expand(-1, -1, win.cells, -1), size, win),)
+        shares = (self.count_include_pad, self.divisor or 0, False)  # row-major, not channels last
+        return (reference.avg_pool_spread(delta, size, *window_args(win), *shares),)
