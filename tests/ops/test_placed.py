@@ -51,6 +51,9 @@ def test_fractional_is_pytorchs_bit_for_bit(shape: Any, kernel: Any, output: Any
         got, indices = OURS[dims](x, kernel, output, return_indices=True, _random_samples=samples)
         assert torch.equal(got.nan_to_num(nan=7), wanted.nan_to_num(nan=7))
         assert torch.equal(indices, where)
+        values, switches = OURS[dims](x, kernel, output, return_switches=True, _random_samples=samples)
+        assert torch.equal(values.nan_to_num(nan=7), wanted.nan_to_num(nan=7))
+        assert torch.equal(switches.to_indices(), where)
         torch.manual_seed(5)
         drawn = PEER[dims](x, kernel, output)
         torch.manual_seed(5)
@@ -79,6 +82,16 @@ def test_fractional_gradients_are_pytorchs(shape: Any, kernel: Any, output: Any)
     forward = torch.func.jvp(run, (x.detach(),), (tangent,))[1]
     (backward,) = torch.autograd.grad(run(x), x, g)
     torch.testing.assert_close((forward * g).sum(), (backward * tangent).sum())
+
+
+def test_fractional_windows_that_only_just_fit() -> None:
+    """PyTorch refuses such volumes; with and without a gradient we pool them alike."""
+    x = torch.rand(1, 2, 4, 5, 6)
+    samples = torch.rand(1, 2, 3)
+    y = ops.fractional_max_pool3d(x, 2, (3, 4, 5), _random_samples=samples)
+    assert torch.equal(y, ops.max_pool3d(x, 2, 1))
+    watched = ops.fractional_max_pool3d(x.requires_grad_(), 2, (3, 4, 5), _random_samples=samples)
+    assert torch.equal(watched, y)
 
 
 def test_fractional_half_gradients_add_up_in_float32() -> None:
