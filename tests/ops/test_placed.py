@@ -16,6 +16,7 @@ import composed
 from composed import Composed, case
 from switchgrad import nn, ops
 from switchgrad.errors import GeometryError
+from switchgrad.ops import placed
 
 OURS = {2: ops.fractional_max_pool2d, 3: ops.fractional_max_pool3d}
 PEER = {2: F.fractional_max_pool2d, 3: F.fractional_max_pool3d}
@@ -54,6 +55,9 @@ def test_fractional_is_pytorchs_bit_for_bit(shape: Any, kernel: Any, output: Any
         values, switches = OURS[dims](x, kernel, output, return_switches=True, _random_samples=samples)
         assert torch.equal(values.nan_to_num(nan=7), wanted.nan_to_num(nan=7))
         assert torch.equal(switches.to_indices(), where)
+        values, ours = placed.max_at(x, switches.starts, switches.kernel_size)  # without PyTorch's kernel
+        assert torch.equal(values.nan_to_num(nan=7), wanted.nan_to_num(nan=7))
+        assert torch.equal(ours.codes, switches.codes)
         torch.manual_seed(5)
         drawn = PEER[dims](x, kernel, output)
         torch.manual_seed(5)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -69,32 +69,70 @@ class PlacedSwitches:
         return unpool_by_indices(values, self.to_indices(), self.input_size)
 
 
-def max_at(input: Tensor, starts: Sequence[Tensor], kernel_size: Sequence[int]) -> tuple[Tensor, PlacedSwitches]:
+Winners: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def max_at(
+    input: Tensor, starts: Sequence[Tensor], kernel_size: Sequence[int], winners: Winners | None = None
+) -> tuple[Tensor, PlacedSwitches]:
     """The largest value of each window and where it stood: first of ties, NaN wins, of several NaN the last.
 
-    The starts along an axis must differ from one another. Backward: each pooled gradient goes to its winner, summed
-    over the windows; only the codes (and the starts) are kept. Deterministic.
+    The starts along an axis must differ from one another. ``winners`` may compute the values and PyTorch's indices in
+    another way, in eager mode. Backward: each pooled gradient goes to its winner, summed over the windows; only the
+    codes (and the starts) are kept. Deterministic.
     """
     kernel = tuple(kernel_size)
     size = tuple(input.shape[-len(kernel) :])
     if is_watched(input):
         # As one tensor: the compiler's tracer loses count of functions that take any number of them.
         places = tuple(start.shape[-1] for start in starts)
-        values, codes = function(_MaxAt.apply, _transformed)(input, torch.cat(list(starts), -1), places, kernel)
+        apply = function(_MaxAt.apply, _transformed)
+        values, codes = apply(input, torch.cat(list(starts), -1), places, kernel, winners)
     else:
-        values, codes = _winners(input, starts, kernel)
+        values, codes = _found(input, starts, kernel, winners)
     return values, PlacedSwitches(codes, tuple(starts), kernel, size)
 
 
 def indices(codes: Tensor, starts: Sequence[Tensor], kernel_size: Sequence[int], size: Sequence[int]) -> Tensor:
     """Flat indices of the winners."""
-    rest = codes.to(torch.int64)
-    index = torch.zeros((), dtype=torch.int64, device=codes.device)
+    rest = codes.to(torch.int32)
+    away = torch.zeros((), dtype=torch.int32, device=codes.device)
     for axis in reversed(range(len(size))):
-        at = _along(starts[axis], axis, len(size)) + rest % kernel_size[axis]
-        rest = rest // kernel_size[axis]
-        index = index + at * math.prod(size[axis + 1 :])
-    return index
+        down = rest.div(kernel_size[axis], rounding_mode="floor")
+        away = away + (rest - down * kernel_size[axis]) * math.prod(size[axis + 1 :])
+        rest = down
+    return _first_cells(starts, size) + away
+
+
+def _codes(index: Tensor, starts: Sequence[Tensor], kernel_size: Sequence[int], size: Sequence[int]) -> Tensor:
+    """The inverse of `indices`."""
+    away = (index - _first_cells(starts, size)).to(torch.int32)
+    codes = torch.zeros((), dtype=torch.int32, device=index.device)
+    for axis in range(len(size)):
+        step = math.prod(size[axis + 1 :])
+        cell = away.div(step, rounding_mode="floor")
+        away = away - cell * step
+        codes = codes * kernel_size[axis] + cell
+    return codes.to(code_dtype(math.prod(kernel_size)))
+
+
+def _first_cells(starts: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """The flat index of each window's first cell."""
+    first = torch.zeros((), dtype=torch.int64, device=starts[0].device)
+    for axis, start in enumerate(starts):
+        first = first + _along(start * math.prod(size[axis + 1 :]), axis, len(size))
+    return first
+
+
+def _found(
+    input: Tensor, starts: Sequence[Tensor], kernel_size: tuple[int, ...], winners: Winners | None
+) -> tuple[Tensor, Tensor]:
+    """Values and codes."""
+    if winners is None:
+        return _winners(input, starts, kernel_size)
+    values, index = winners(input)
+    codes = _codes(index, starts, kernel_size, input.shape[-len(kernel_size) :])
+    return in_layout_of(input, values), in_layout_of(input, codes)
 
 
 def _winners(input: Tensor, starts: Sequence[Tensor], kernel_size: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -162,9 +200,14 @@ def _put_in_order(
 class _MaxAt(torch.autograd.Function):
     @staticmethod
     def forward(  # pyright: ignore
-        ctx: Any, input: Tensor, starts: Tensor, places: tuple[int, ...], kernel_size: tuple[int, ...]
+        ctx: Any,
+        input: Tensor,
+        starts: Tensor,
+        places: tuple[int, ...],
+        kernel_size: tuple[int, ...],
+        winners: Winners | None,
     ) -> tuple[Tensor, Tensor]:
-        values, codes = _winners(input, starts.split(places, -1), kernel_size)
+        values, codes = _found(input, starts.split(places, -1), kernel_size, winners)
         ctx.places, ctx.kernel_size, ctx.size = places, kernel_size, tuple(input.shape[-len(kernel_size) :])
         ctx.mark_non_differentiable(codes)
         ctx.set_materialize_grads(False)
@@ -172,16 +215,16 @@ class _MaxAt(torch.autograd.Function):
         return values, codes
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, None, None, None]:  # pyright: ignore
+    def backward(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Tensor | None, None, None, None, None]:  # pyright: ignore
         if grad is None:
-            return None, None, None, None
+            return None, None, None, None, None
         codes, starts = ctx.saved_tensors
         total = _put_in_order(wide(grad), codes, starts.split(ctx.places, -1), ctx.kernel_size, ctx.size)
-        return in_layout_of(codes, total.to(grad.dtype)), None, None, None
+        return in_layout_of(codes, total.to(grad.dtype)), None, None, None, None
 
 
 def _transformed(
-    input: Tensor, starts: Tensor, places: tuple[int, ...], kernel_size: tuple[int, ...]
+    input: Tensor, starts: Tensor, places: tuple[int, ...], kernel_size: tuple[int, ...], *_others: object
 ) -> tuple[Tensor, Tensor]:
     """The same from operators that functorch and forward mode know."""
     each = starts.split(places, -1)

@@ -12,8 +12,8 @@ from torch.nn import functional
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple
 from switchgrad.ops.layout import in_layout_of
-from switchgrad.ops.placed import max_at
-from switchgrad.ops.routing import is_watched
+from switchgrad.ops.placed import Winners, max_at
+from switchgrad.ops.routing import is_transformed, is_watched
 from switchgrad.ops.stochastic.draws import uniform
 from switchgrad.ops.windows import check_floats, per_axis
 
@@ -141,9 +141,12 @@ def _fractional(
     batch = input.shape[0] if input.dim() == dims + 2 else 1
     shape = (batch, input.shape[-dims - 1], dims, *([max(places) - 1] if mode == "random" else []))
     numbers = uniform(input, shape, samples, generator).reshape(*input.shape[:-dims], *shape[2:])
-    if mode == "pseudorandom" and not return_switches and not is_watched(input) and _torch_takes(size, kernel, places):
-        # Nobody asks for switches: PyTorch's kernel gives the same bits, and its own indices.
-        return _torchs(input, kernel, places, numbers, return_indices)
+    winners = (
+        _torchs(kernel, places, numbers) if mode == "pseudorandom" and _torch_takes(size, kernel, places) else None
+    )
+    if winners is not None and not return_switches and not is_watched(input):
+        values, indices = (in_layout_of(input, t) for t in winners(input))
+        return (values, indices) if return_indices else values
     rule = _random_starts if mode == "random" else _pseudorandom_starts
     # PyTorch's samples count the axes of a picture from the right, those of a volume from the left.
     order = range(dims) if dims == 3 else reversed(range(dims))
@@ -152,25 +155,28 @@ def _fractional(
             rule(numbers.select(len(input.shape[:-dims]), at), *axis)
             for at, axis in zip(order, zip(size, kernel, places, strict=True), strict=True)
         ]
-    values, switches = max_at(input, starts, kernel)
+    values, switches = max_at(input, starts, kernel, winners)
     if return_switches:
         return values, switches
     return (values, switches.to_indices()) if return_indices else values
 
 
 def _torch_takes(size: Sequence[int], kernel: Sequence[int], places: Sequence[int]) -> bool:
-    """PyTorch's volumes refuse windows that only just fit."""
+    """Whether PyTorch's kernel may find the winners: in eager mode, and volumes whose windows do more than just fit."""
+    if torch.compiler.is_compiling() or is_transformed():
+        return False
     return len(size) == 2 or all(p + r - 1 < h for h, r, p in zip(size, kernel, places, strict=True))
 
 
-def _torchs(
-    input: Tensor, kernel: tuple[int, ...], places: tuple[int, ...], numbers: Tensor, return_indices: bool
-) -> Pooled:
+def _torchs(kernel: tuple[int, ...], places: tuple[int, ...], numbers: Tensor) -> Winners:
+    """PyTorch's own kernel, which gives the same bits faster: values and indices for the same samples."""
     pool = functional.fractional_max_pool2d if len(kernel) == 2 else functional.fractional_max_pool3d
-    batch = numbers if input.dim() == len(kernel) + 2 else numbers.unsqueeze(0)
-    values, indices = pool(input, kernel, places, return_indices=True, _random_samples=batch)
-    values = in_layout_of(input, values)
-    return (values, in_layout_of(input, indices)) if return_indices else values
+
+    def winners(input: Tensor) -> tuple[Tensor, Tensor]:
+        batch = numbers if input.dim() == len(kernel) + 2 else numbers.unsqueeze(0)
+        return pool(input, kernel, places, return_indices=True, _random_samples=batch)
+
+    return winners
 
 
 def _output_size(size: Sequence[int], output_size: IntOrTuple | None, ratio: Ratio | None) -> tuple[int, ...]:
