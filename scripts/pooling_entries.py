@@ -48,6 +48,8 @@ def seeded() -> torch.Generator:
 
 
 BOX = torch.tensor([[0.0, 0.0, 0.0, 3.0, 2.0]])
+CORNERS = torch.tensor([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]])  # leaves: the first cell, the last cell
+PAIRS = torch.tensor([[9.0, 9.0, 0.0, 0.0], [0.0, 0.0, 9.0, 9.0]])  # clusters: the first two features, the last two
 TESTS = "tests/ops"
 
 ENTRIES = (
@@ -159,14 +161,14 @@ ENTRIES = (
         "Fractional max",
         every("fractional_max_pool", dims="23"),
         "Many gentle reductions, by a factor below 2.",
-        f"{TESTS}/test_stochastic.py",
+        f"{TESTS}/test_placed.py",
         lambda x: ops.fractional_max_pool2d(x, 2, 3, generator=seeded()),
     ),
     Entry(
         "S3",
         every("s3_pool"),
         "Distorts the grid at random: augmentation inside the network.",
-        f"{TESTS}/test_stochastic.py",
+        f"{TESTS}/test_placed.py",
         lambda x: ops.s3_pool2d(x, 2, generator=seeded()),
     ),
     Entry(
@@ -188,6 +190,7 @@ ENTRIES = (
         every("tree_pool"),
         "Learned linear filters in place of max or average.",
         f"{TESTS}/test_mixed.py",
+        lambda x: ops.tree_pool2d(x, CORNERS, torch.zeros(1, 2, 2), 2),
     ),
     Entry(
         "SoftPool",
@@ -231,6 +234,7 @@ ENTRIES = (
         ("cluster_pool", "auto_pooling_loss"),
         "Learns from image sequences, without labels, which features belong together.",
         f"{TESTS}/test_sequences.py",
+        lambda x: ops.cluster_pool(x, PAIRS),
     ),
     Entry(
         "Spectral",
@@ -258,24 +262,28 @@ ENTRIES = (
         every("ldw_pool"),
         "Wavelet pooling whose filters and bands are trained.",
         f"{TESTS}/test_spectral.py",
+        lambda x: ops.ldw_pool2d(x, torch.tensor([0.5, 0.5]), torch.tensor([0.5, -0.5])),
     ),
     Entry(
         "Global entropy",
         ("global_entropy_pool",),
         "In place of global average pooling, where how much a map tells counts more than how strong it is.",
         f"{TESTS}/test_statistical.py",
+        lambda x: ops.global_entropy_pool(x)[..., None, None],
     ),
     Entry(
         "Gamma",
         every("gamma_pool"),
         "Positive activations described by the parameters of a distribution.",
         f"{TESTS}/test_statistical.py",
+        lambda x: ops.gamma_pool2d(x.abs() + 1, 2),
     ),
     Entry(
         "Weibull",
         every("weibull_pool"),
         "As Gamma, for activations with heavier or lighter tails.",
         f"{TESTS}/test_statistical.py",
+        lambda x: ops.weibull_pool2d(x.abs() + 1, 2),
     ),
     Entry(
         "Max and min",
@@ -329,36 +337,42 @@ ENTRIES = (
         every("avg_unpool"),
         "Decoders after average pooling: back to a map with these averages.",
         f"{TESTS}/test_unpooling.py",
+        lambda x: ops.avg_unpool2d(x[..., :2, :2], 2),
     ),
     Entry(
         "Nearest unpooling",
         every("nearest_unpool"),
         "Enlarging without new values: each cell repeats its pooled value.",
         f"{TESTS}/test_unpooling.py",
+        lambda x: ops.nearest_unpool2d(x[..., :2, :2], 2),
     ),
     Entry(
         "Linear, bilinear and trilinear unpooling",
         ("bilinear_unpool2d", "linear_unpool1d", "trilinear_unpool3d"),
         "Smooth enlarging in decoders and segmentation.",
         f"{TESTS}/test_unpooling.py",
+        lambda x: ops.bilinear_unpool2d(x[..., :2, :2], 2),
     ),
     Entry(
         "Group",
         ("group_pool",),
         "The end of a group-equivariant network: what is left does not turn with the picture.",
         f"{TESTS}/test_grouped.py",
+        lambda x: ops.group_pool(x.reshape(1, 1, 4, 1, 4), "p4").reshape(1, 4),  # rows stand for turns
     ),
     Entry(
         "Loss max",
         ("loss_max_pool", "loss_max_weights"),
         "Segmentation with rare classes: hard pixels count more.",
         f"{TESTS}/test_grouped.py",
+        lambda x: ops.loss_max_pool(x.abs(), 0.25, 2.0).reshape(1, 1),
     ),
     Entry(
         "Maxout",
         ("maxout",),
         "Pooling over channels: a learned piecewise linear activation.",
         f"{TESTS}/test_grouped.py",
+        lambda x: ops.maxout(x.reshape(1, 4, 1, 4)).reshape(2, 4),  # rows stand for channels
     ),
     Entry(
         "The windows themselves",
