@@ -119,6 +119,12 @@ class LastWindowOnly(ref.SwitchPool):
         return (dx.flatten(2).scatter(2, winners, delta.flatten(2)).reshape(dx.shape),)
 
 
+@wrong("LpPool 3.5", 3.5, 3, 2)
+class SignForgotten(ref.LpPool):
+    def backward(self, delta, kept):
+        return super().backward(delta, (abs(kept[0]), *kept[1:]))
+
+
 @wrong("AveragePool 2d", 2)
 class WholeGradientToEveryCell(ref.AveragePool):
     """The derivative of the sum."""

@@ -196,6 +196,15 @@ def every_layer() -> list[Written]:
         if "dilation" not in settings
     ]
     found += [
+        *(
+            Written(
+                f"LpPool {p}",
+                ref.LpPool(p, 3, 2),
+                partial(lambda p, x: F.avg_pool2d(x.abs() ** p, 3, 2, divisor_override=1) ** (1 / p), p),
+                ((2, 3, 7, 6),),
+            )
+            for p in (1, 2, 3.5)
+        ),
         Written(
             "AveragePool of the cells inside",
             ref.AveragePool(3, 2, 1, count_include_pad=False),

@@ -73,6 +73,13 @@ def test_average_pool(settings):
     held(ref.AveragePool(*settings), [x], nn.AvgPool2d(*settings), x)
 
 
+@pytest.mark.parametrize("p", [1, 2, 0.5])
+def test_lp_pool_also_where_nothing_is_to_pool(p):
+    x = normal(seeded("norm"), 2, 3, 6, 8)
+    x[:, :, :2, :4], x[0, 0, 5] = 0, 0
+    held(ref.LpPool(p, 2), [x], nn.LPPool2d(p, 2), x)
+
+
 def test_residual_add():
     """``a[l+2] = g(z[l+2] + a[l])`` with a linear layer on the longer way."""
     x, inner = normal(seeded("residual"), 5, 4), torch.nn.Linear(4, 4).double()

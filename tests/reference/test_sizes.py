@@ -56,6 +56,7 @@ WRONG = {
     ),
     "targets": (lambda: ref.SquaredError().forward(zeros(2, 3), zeros(3)), r"wanted \(2, 3\)"),
     "negatives": (conv((2, 3), (2, 3), (1, 3), ref.Triplet), r"the negative has shape \(1, 3\); wanted \(2, 3\)"),
+    "norm": (lambda: ref.LpPool(0, 2), "p is 0; give a finite number above 0"),
     "divisor": (lambda: ref.AveragePool(2, divisor=0), "divisor is 0; give another number"),
     "p": (lambda: ref.Dropout(1.0), r"p is 1.0; the probability of leaving out is at least 0 and below 1"),
     "mask": (lambda: ref.Dropout().forward(zeros(2, 3), zeros(3)), r"the mask has shape \(3,\); wanted \(2, 3\)"),

@@ -61,6 +61,7 @@ from switchgrad.reference.normalisation.local_contrast_norm import LocalContrast
 from switchgrad.reference.normalisation.local_response_norm import LocalResponseNorm
 from switchgrad.reference.normalisation.unit_length import UnitLength
 from switchgrad.reference.pooling.average_pool import AveragePool
+from switchgrad.reference.pooling.lp_pool import LpPool
 from switchgrad.reference.pooling.max_pool import MaxPool
 from switchgrad.reference.pooling.switch_pool import SwitchPool
 from switchgrad.reference.recurrent import BPTT, GRU, LSTM, RTRL, Cell, Elman, IndRNN, Jordan, TruncatedBPTT
@@ -106,6 +107,7 @@ __all__ = [
     "LocalContrastNorm",
     "LocalResponseNorm",
     "LocallyConnected",
+    "LpPool",
     "MaxPool",
     "Maxout",
     "Momentum",
