@@ -35,9 +35,7 @@ class LpPool:
 
     def __post_init__(self) -> None:
         if not 0 < self.p < math.inf:
-            raise GeometryError(
-                f"p is {self.p}; give a finite number above 0 (for inf there is MaxPool)"
-            )
+            raise GeometryError(f"p is {self.p}; give a finite number above 0 (for inf there is MaxPool)")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Kept]:
         """``x [N, C, *H] -> y [N, C, *P]``."""
