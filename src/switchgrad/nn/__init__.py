@@ -120,6 +120,7 @@ from switchgrad.nn.unpooling import (
     NearestUnpool3d,
     TrilinearUnpool3d,
 )
+from switchgrad.nn.vectors import BlurPool2d, KMaxPool, OrderlessPool, SpatialPyramidPool, WeightedAvgPool2d
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -138,6 +139,7 @@ __all__ = [
     "BatchNormReLU2d",
     "BatchNormReLUMaxPool2d",
     "BilinearUnpool2d",
+    "BlurPool2d",
     "ChannelMaxout",
     "ClusterPool",
     "ConvPoolAdd",
@@ -170,6 +172,7 @@ __all__ = [
     "IndRNNCell",
     "Jordan",
     "JordanCell",
+    "KMaxPool",
     "LDWPool1d",
     "LDWPool2d",
     "LDWPool3d",
@@ -204,6 +207,7 @@ __all__ = [
     "NearestUnpool1d",
     "NearestUnpool2d",
     "NearestUnpool3d",
+    "OrderlessPool",
     "PSRoIAlign",
     "PSRoIPool",
     "ReLUDropout",
@@ -218,6 +222,7 @@ __all__ = [
     "SoftPool1d",
     "SoftPool2d",
     "SoftPool3d",
+    "SpatialPyramidPool",
     "SpectralPool1d",
     "SpectralPool2d",
     "SpectralPool3d",
@@ -240,6 +245,7 @@ __all__ = [
     "WeibullPool1d",
     "WeibullPool2d",
     "WeibullPool3d",
+    "WeightedAvgPool2d",
     "conv_to_linear",
     "linear_to_conv",
     "replace_pooling",

@@ -23,9 +23,21 @@ from switchgrad.ops.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 from switchgrad.ops.max_unpool import max_unpool1d, max_unpool2d, max_unpool3d
 from switchgrad.ops.placed import PlacedSwitches
+from switchgrad.ops.pyramid_pool import k_means, spatial_pyramid_pool, vlad
 from switchgrad.ops.relu_max_pool import relu_max_pool2d
 from switchgrad.ops.rooms import ROOM_OF
+from switchgrad.ops.sequence_pool import (
+    avg_over_time,
+    chunk_max_pool,
+    dynamic_k,
+    k_max_pool,
+    k_range_max_pool,
+    lp_over_time,
+    max_over_time,
+    sum_over_time,
+)
 from switchgrad.ops.switches import Switches
+from switchgrad.ops.weighted_pool import blur_pool2d, weighted_avg_pool2d
 from switchgrad.ops.windows import windows
 
 if TYPE_CHECKING:
@@ -48,6 +60,7 @@ __all__ = [
     "adaptive_max_pool3d",
     "auto_pool",
     "auto_pooling_loss",
+    "avg_over_time",
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
@@ -59,8 +72,10 @@ __all__ = [
     "batched_nms",
     "bias_relu_dropout",
     "bilinear_unpool2d",
+    "blur_pool2d",
     "box_area",
     "box_iou",
+    "chunk_max_pool",
     "cluster_pool",
     "conv_max_pool2d",
     "conv_relu_max_pool2d",
@@ -70,6 +85,7 @@ __all__ = [
     "dft_magnitude_pool3d",
     "distance_box_iou",
     "dropout",
+    "dynamic_k",
     "expectation_pool",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
@@ -90,6 +106,9 @@ __all__ = [
     "global_max_pool",
     "global_sum_pool",
     "group_pool",
+    "k_max_pool",
+    "k_means",
+    "k_range_max_pool",
     "ldw_pool1d",
     "ldw_pool2d",
     "ldw_pool3d",
@@ -99,12 +118,14 @@ __all__ = [
     "lip_pool3d",
     "loss_max_pool",
     "loss_max_weights",
+    "lp_over_time",
     "lp_pool1d",
     "lp_pool2d",
     "lp_pool3d",
     "max_min_pool1d",
     "max_min_pool2d",
     "max_min_pool3d",
+    "max_over_time",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
@@ -134,12 +155,14 @@ __all__ = [
     "soft_pool1d",
     "soft_pool2d",
     "soft_pool3d",
+    "spatial_pyramid_pool",
     "spectral_pool1d",
     "spectral_pool2d",
     "spectral_pool3d",
     "stochastic_pool1d",
     "stochastic_pool2d",
     "stochastic_pool3d",
+    "sum_over_time",
     "sum_pool1d",
     "sum_pool2d",
     "sum_pool3d",
@@ -147,6 +170,7 @@ __all__ = [
     "tree_pool2d",
     "tree_pool3d",
     "trilinear_unpool3d",
+    "vlad",
     "wavelet_bands1d",
     "wavelet_bands2d",
     "wavelet_bands3d",
@@ -156,6 +180,7 @@ __all__ = [
     "weibull_pool1d",
     "weibull_pool2d",
     "weibull_pool3d",
+    "weighted_avg_pool2d",
     "windows",
 ]
 
