@@ -68,6 +68,7 @@ def run(script: str, measure: Callable[[argparse.Namespace], list[dict[str, Any]
     parser.add_argument("--memory", choices=("default", "kept"), help="measure with one allocator and print JSON")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--seconds", type=float, default=1.5, help="time for each row")
+    parser.add_argument("--compile", action="store_true", help="torch.compile among the peers, where the script has it")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
     if options.memory:

@@ -75,8 +75,8 @@ def conv_relu_max_pool2d(
     Shapes: ``input`` (N, C, H, W) or (C, H, W), ``weight`` (K, C / groups, R, S), ``bias`` (K) or None, the result
     (N, K, P, Q) in the layout of the input (one channel
     lies in both layouts; the result is then channels last). ``stride``, ``padding`` (also asymmetric, ``"same"``,
-    ``"valid"``), ``dilation`` and ``groups`` are those of ``torch.nn.functional.conv2d``; ``pool_size`` to ``ceil_mode`` those of
-    `max_pool2d`; ``negative_slope`` makes the ReLU leaky, as in `relu_max_pool2d`.
+    ``"valid"``), ``dilation`` and ``groups`` are those of ``torch.nn.functional.conv2d``; ``pool_size`` to
+    ``ceil_mode`` those of `max_pool2d`; ``negative_slope`` makes the ReLU leaky, as in `relu_max_pool2d`.
 
     .. math:: y_{n,k} = \max_{\text{window}}\, \mathrm{relu}\Big(b_k + \sum_{c,r,s} w_{k,c,r,s}\, x_{n,c,\,\cdot + r,\,
         \cdot + s}\Big)
