@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,7 +72,7 @@ class Block:
 
     def __init__(self, case: Case, function: Any, tensors: tuple[Tensor, Tensor, Tensor], layout: torch.memory_format):
         x, weight, bias = (t.detach().clone() for t in tensors)
-        self.function = function
+        self.function, self.layout = function, layout
         self.x = x.contiguous(memory_format=layout).requires_grad_(not case.first_layer)
         self.weight = weight.contiguous(memory_format=layout).requires_grad_()
         self.bias = bias.requires_grad_()
@@ -126,11 +127,7 @@ def measure_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     turns: dict[str, Any] = {"product": lambda: a @ b}
     for name, way in ways.items():
         turns[f"{name} forward"] = way.forward
-        turns[f"{name} backward"] = (
-            lambda way=way, g=grad.contiguous(memory_format=torch.contiguous_format if name == "planar" else torch.channels_last): (
-                way.backward(g)
-            )
-        )
+        turns[f"{name} backward"] = partial(way.backward, grad.contiguous(memory_format=way.layout))
     times = interleaved(turns, 2 * options.seconds)
     totals = {name: times[f"{name} forward"] + times[f"{name} backward"] for name in ways}
     fastest = min((name for name in ways if name != "ours"), key=lambda name: totals[name])

@@ -31,8 +31,23 @@ HEADS = {
         ],
     ),
     "step": (
-        "A training step (forward, loss, backward, SGD with momentum): the same network, the pooling layers swapped",
-        ["case", "memory", "ours", "PyTorch", "PyTorch channels_last", "vs PyTorch"],
+        "A training step (forward, loss, backward, SGD with momentum): the same network with our pooling layers, and "
+        "through `switchgrad.optimize`",
+        [
+            "case",
+            "memory",
+            "PyTorch",
+            "PyTorch channels_last",
+            "our pooling",
+            "vs PyTorch",
+            "optimize",
+            "vs the faster PyTorch",
+        ],
+    ),
+    "conv_pool": (
+        "Convolution, bias, ReLU and max pooling as one block, against the faster of PyTorch's layouts; the backward's "
+        "share of a dense matrix product's rate, as if it had done the dense work",
+        ["case", "memory", "forward", "backward", "PyTorch forward", "backward ", "vs PyTorch", "backward / product"],
     ),
 }
 
@@ -66,16 +81,31 @@ def step_row(row: dict[str, Any]) -> list[str]:
     return [
         row["case"],
         row["memory"],
-        ms(row["ours_ms"]),
         ms(row["torch_ms"]),
         ms(row["torch_channels_last_ms"]),
+        ms(row["ours_ms"]),
         ratio(row["times_torch"], row["wanted"]),
+        ms(row["optimized_ms"]),
+        ratio(row["times_fastest"], row["wanted_optimized"]),
+    ]
+
+
+def conv_pool_row(row: dict[str, Any]) -> list[str]:
+    return [
+        row["case"],
+        row["memory"],
+        ms(row["forward_ms"]),
+        ms(row["backward_ms"]),
+        ms(row["peer_forward_ms"]),
+        ms(row["peer_backward_ms"]),
+        ratio(row["times_peer"], row["wanted"]),
+        f"{row['backward_by_product']:.2f}",
     ]
 
 
 def table(name: str, result: dict[str, Any]) -> str:
     title, heads = HEADS[name]
-    make = {"pool": pool_row, "step": step_row}[name]
+    make = {"pool": pool_row, "step": step_row, "conv_pool": conv_pool_row}[name]
     where = result["environment"]
     under = (
         f"{where['processor']}, {where['isa']}, {where['threads']} threads, PyTorch {where['versions']['torch']}; "
