@@ -5,12 +5,16 @@ from __future__ import annotations
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import fx, nn
 
 from switchgrad.fusion.rules import RULES, Rule, canonical
 from switchgrad.fusion.stages import CONVS, POOLS, Stage, read
+from switchgrad.fusion.timings import Timing
+
+Measured: TypeAlias = "Mapping[tuple[bool, str], Timing]"
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,11 @@ class Block:
 
     links: tuple[Link, ...]
     rule: Rule
+
+    @property
+    def name(self) -> str:
+        """Its nodes, which are the same in every reading of the module."""
+        return " + ".join(stage.node.name for stage in self.stages)
 
     @property
     def runs(self) -> str:
@@ -55,11 +64,14 @@ _WORDS = {"norm": "batch norm", "act": "ReLU", "mean": "global mean", "flat_mean
 
 
 def find(
-    graph: fx.Graph, modules: Mapping[str, nn.Module], training: bool
+    graph: fx.Graph, modules: Mapping[str, nn.Module], training: bool, timings: Measured | None = None
 ) -> tuple[list[Block], list[Rest], list[Stage]]:
-    """The blocks of a graph in one mode, the stages worth telling of that are in none, and all stages."""
+    """The blocks of a graph in one mode, the stages worth telling of that are in none, and all stages.
+
+    ``timings`` decide what gains by fusing, as far as they go; where there are none, the rules' model of costs does.
+    """
     stages = {node: stage for node in graph.nodes if (stage := read(node, modules)) is not None}
-    finder = _Finder(stages, {node: place for place, node in enumerate(graph.nodes)}, training)
+    finder = _Finder(stages, {node: place for place, node in enumerate(graph.nodes)}, training, timings)
     for chain in _chains(stages):
         finder.cover(chain)
     return finder.blocks, finder.rests, list(stages.values())
@@ -85,8 +97,14 @@ def _alone(stage: Stage) -> bool:
 class _Finder:
     """Blocks and rests, gathered chain by chain."""
 
-    def __init__(self, stages: Mapping[fx.Node, Stage], order: Mapping[fx.Node, int], training: bool) -> None:
-        self.stages, self.order, self.training = stages, order, training
+    def __init__(
+        self,
+        stages: Mapping[fx.Node, Stage],
+        order: Mapping[fx.Node, int],
+        training: bool,
+        timings: Measured | None,
+    ) -> None:
+        self.stages, self.order, self.training, self.timings = stages, order, training, timings
         self.blocks: list[Block] = []
         self.rests: list[Rest] = []
 
@@ -120,11 +138,17 @@ class _Finder:
             if canonical(_as_rule(rule, head)) != rule.kinds:
                 continue
             block = Block(head, rule)
-            refusal = self._refusal(block) or rule.refuses(block.stages, self.training)
+            refusal = self._refusal(block) or rule.refuses(block.stages) or self._slow(block)
             if not refusal:
                 return block
             refusals.append(refusal)
         return None
+
+    def _slow(self, block: Block) -> str:
+        if self.timings is None:
+            return block.rule.slow(block.stages, self.training)
+        timing = self.timings.get((self.training, block.name))
+        return str(timing) if timing is not None and timing.fused_ms > timing.written_ms else ""
 
     def _refusal(self, block: Block) -> str:
         first = block.stages[0]

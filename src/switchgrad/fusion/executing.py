@@ -11,12 +11,14 @@ from torch import fx, nn
 from torch.nn.modules import module as torch_module
 
 from switchgrad.errors import FusionWarning
-from switchgrad.fusion.chains import find
+from switchgrad.fusion.chains import Block, find
 from switchgrad.fusion.program import write
 from switchgrad.fusion.stages import plain_class
+from switchgrad.fusion.timings import KEY as TIMINGS
+from switchgrad.fusion.timings import timings_of
 
 KEY = "_switchgrad_programs"
-_NOT_WATCHED = frozenset((KEY, "training", "_compiled_call_impl", "_is_full_backward_hook"))
+_NOT_WATCHED = frozenset((KEY, TIMINGS, "training", "_compiled_call_impl", "_is_full_backward_hook"))
 _MOST_PROGRAMS = 16
 
 
@@ -71,7 +73,9 @@ class Compiled:
     """A program, and what must hold for it: the modes of the modules, and that nobody hooked or changed them."""
 
     def __init__(self, owner: nn.Module, reading: Reading) -> None:
-        self.blocks, self.rests, stages = find(reading.graph, dict(owner.named_modules()), owner.training)
+        self.timings, self.training = timings_of(owner), owner.training
+        modules = dict(owner.named_modules())
+        self.blocks, self.rests, stages = find(reading.graph, modules, self.training, self.timings)
         self.reading, self.inputs = reading, reading.inputs
         self.program = write(reading.graph, self.blocks)
         self.run = self.program.run
@@ -87,6 +91,11 @@ class Compiled:
 
         # Asked once, while the model is compiled; the modes are read in the open, so that the compiler guards them.
         self.is_sound_now: Callable[[], bool] = torch.compiler.assume_constant_result(is_sound)
+
+    def timing(self, block: Block) -> str:
+        """What tuning measured for a block of this program; empty where nobody tuned."""
+        found = (self.timings or {}).get((self.training, block.name))
+        return "" if found is None else str(found)
 
     def modes_fit(self) -> bool:
         """Whether every module is in the mode, training or evaluation, that the program was written for."""

@@ -53,7 +53,7 @@ def _plan_forward(module: nn.Module, plans: dict[nn.Module, Plan]) -> Plan:
     try:
         graphs: dict[bool, fx.Graph] = {}
         for training in (True, False):
-            with _mode(module, training):
+            with in_mode(module, training):
                 graphs[training] = trace(module, leaves)
         inputs = required_arguments(module)
     except Unreadable as why:
@@ -83,13 +83,13 @@ def _plan_layer(module: nn.Module) -> Plan:
 def _write(module: nn.Module, readings: dict[bool, Reading]) -> Plan:
     compiled: dict[bool, Compiled] = {}
     for training in (True, False):
-        with _mode(module, training):
+        with in_mode(module, training):
             compiled[training] = Compiled(module, readings.get(training, readings[True]))
     return Plan(list(readings.values()), compiled)
 
 
 @contextlib.contextmanager
-def _mode(root: nn.Module, training: bool) -> Generator[None]:
+def in_mode(root: nn.Module, training: bool) -> Generator[None]:
     """Every module in one mode, without calling ``train()``, which users override."""
     before = [(module, module.training) for module in root.modules()]
     try:

@@ -18,13 +18,14 @@ class Row:
     """One chain of operations: what they are, in which mode this holds, what runs, and why not better.
 
     ``mode`` is "training", "evaluation" or "both"; ``runs`` is the fused operator, or empty where the chain runs as it
-    was written, and then ``reason`` says why.
+    was written, and then ``reason`` says why. Where somebody tuned, ``timing`` is what was measured.
     """
 
     operations: tuple[str, ...]
     mode: str
     runs: str
     reason: str
+    timing: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,16 @@ class Report:
         return tuple(row for row in self.rows if not row.runs)
 
     def __str__(self) -> str:
-        lines = [(" + ".join(row.operations), row.mode, row.runs or f"as written: {row.reason}") for row in self.rows]
+        lines = [(" + ".join(row.operations), row.mode, _outcome(row)) for row in self.rows]
         heads = ("operations", "mode", "runs")
         wide = [max(len(line[i]) for line in (heads, *lines)) for i in range(2)]
         table = [f"{a:<{wide[0]}}  {b:<{wide[1]}}  {c}" for a, b, c in (heads, *lines)]
         return "\n".join([*table, f"{len(self.fused)} fused, {len(self.left)} as written"])
+
+
+def _outcome(row: Row) -> str:
+    what = row.runs or f"as written: {row.reason}"
+    return f"{what} ({row.timing})" if row.timing else what
 
 
 def report(model: nn.Module) -> Report:
@@ -95,17 +101,20 @@ def _rows(found: Plan, path: str) -> list[Row]:
     by_mode = {mode: _lines(compiled, path) for mode, compiled in found.compiled.items()}
     training, evaluation = by_mode.get(True, {}), by_mode.get(False, {})
     both = [line for line in training if line in evaluation]
-    rows = [(training[names, runs, why], Row(names, "both", runs, why)) for names, runs, why in both]
+    rows = [(training[line], Row(line[0], "both", *line[1:])) for line in both]
     for word, lines in (("training", training), ("evaluation", evaluation)):
         rows += [(at, Row(line[0], word, *line[1:])) for line, at in lines.items() if line not in both]
     return [row for _, row in sorted(rows, key=lambda placed: placed[0])]
 
 
-def _lines(compiled: Compiled, path: str) -> dict[tuple[tuple[str, ...], str, str], int]:
-    """Operations, what runs, why: each with its place in the graph."""
+def _lines(compiled: Compiled, path: str) -> dict[tuple[tuple[str, ...], str, str, str], int]:
+    """Operations, what runs, why not, what was measured: each with its place in the graph."""
     order = {node: place for place, node in enumerate(compiled.reading.graph.nodes)}
-    lines = {(_names(block, path), block.runs, ""): order[block.stages[0].node] for block in compiled.blocks}
-    rests = {(_names(rest, path), "", rest.reason): order[rest.stages[0].node] for rest in compiled.rests}
+    lines = {
+        (_names(block, path), block.runs, "", compiled.timing(block)): order[block.stages[0].node]
+        for block in compiled.blocks
+    }
+    rests = {(_names(rest, path), "", rest.reason, ""): order[rest.stages[0].node] for rest in compiled.rests}
     return {**lines, **rests}
 
 

@@ -21,7 +21,12 @@ from switchgrad.fusion.stages import POOLS, Stage
 from switchgrad.kernels import native
 
 
-def _always(stages: Sequence[Stage], training: bool) -> str:
+def _always(stages: Sequence[Stage]) -> str:
+    del stages
+    return ""
+
+
+def _fast(stages: Sequence[Stage], training: bool) -> str:
     del stages, training
     return ""
 
@@ -30,17 +35,19 @@ def _always(stages: Sequence[Stage], training: bool) -> str:
 class Rule:
     """``run(input, **fields of all stages)`` computes the chain ``kinds``; ``operator`` is its name in the report.
 
-    ``refuses`` looks at a chain of the right kinds, and at the mode, and says why it is not taken, or nothing.
+    ``refuses`` looks at a chain of the right kinds and says why it cannot be taken, or nothing; ``slow`` says, where
+    nothing was measured, why it would not gain in a mode (training or not).
     """
 
     kinds: tuple[str, ...]
     operator: str
     run: Callable[..., Tensor]
-    refuses: Callable[[Sequence[Stage], bool], str] = _always
+    refuses: Callable[[Sequence[Stage]], str] = _always
+    slow: Callable[[Sequence[Stage], bool], str] = _fast
 
 
-def _native(stages: Sequence[Stage], training: bool) -> str:
-    del stages, training
+def _native(stages: Sequence[Stage]) -> str:
+    del stages
     return "" if native.LIBRARY is not None else "the compiled kernels are missing"
 
 
@@ -103,7 +110,7 @@ def _conv_pool(*, relu: bool) -> Rule:
         return _relu_pool2d(maps, **pooling) if relu else _POOL2D.run(maps, **pooling)
 
     kinds = ("conv2d", "act", "pool2d") if relu else ("conv2d", "pool2d")
-    return Rule(kinds, f"ops.{ours.__name__}", conv_pool, _conv_kernel)
+    return Rule(kinds, f"ops.{ours.__name__}", conv_pool, _conv_kernel, _wide)
 
 
 # Where a convolution reads so many channels, oneDNN runs at the machine's limit: the fused kernel then gains by its
@@ -111,7 +118,14 @@ def _conv_pool(*, relu: bool) -> Rule:
 _MANY_CHANNELS = 64
 
 
-def _conv_kernel(stages: Sequence[Stage], training: bool) -> str:
+def _wide(stages: Sequence[Stage], training: bool) -> str:
+    weight = stages[0].facts.get("weight")
+    if not training and isinstance(weight, Tensor) and weight.shape[1] >= _MANY_CHANNELS:
+        return f"a convolution of {weight.shape[1]} channels is faster alone, except in training"
+    return ""
+
+
+def _conv_kernel(stages: Sequence[Stage]) -> str:
     """What the kernel of the fused convolution does not reach, as far as it shows before a call."""
     facts = stages[0].facts
     weight = facts.get("weight")
@@ -121,9 +135,7 @@ def _conv_kernel(stages: Sequence[Stage], training: bool) -> str:
         return f"the convolution has dilation {facts['dilation']}"
     if isinstance(weight, Tensor) and weight.dtype not in (torch.float32, torch.float64):
         return f"the kernel takes float32 or float64, and the weight is {weight.dtype}"
-    if not training and isinstance(weight, Tensor) and weight.shape[1] >= _MANY_CHANNELS:
-        return f"a convolution of {weight.shape[1]} channels is faster alone, except in training"
-    return _native(stages, training)
+    return _native(stages)
 
 
 _POOL2D = _pool(2)
@@ -157,9 +169,9 @@ def _norm_relu_pool2d(
     return functional.leaky_relu(functional.max_pool2d(maps, *window), negative_slope)
 
 
-def _norm_kernel(stages: Sequence[Stage], training: bool) -> str:
+def _norm_kernel(stages: Sequence[Stage]) -> str:
     slope = next(stage.facts["negative_slope"] for stage in stages if stage.kind == "act")
-    return f"negative_slope is {slope}, and the kernel has a plain ReLU" if slope else _native(stages, training)
+    return f"negative_slope is {slope}, and the kernel has a plain ReLU" if slope else _native(stages)
 
 
 # Longer chains first: the first rule that fits is taken.
