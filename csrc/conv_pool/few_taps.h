@@ -42,7 +42,7 @@ struct FilterLanes {
   }
 };
 
-template <class E, int R, int L>
+template <class E, int R, int L, bool Finite = true>
 struct AddProducts {
   static constexpr int N = lanes_of<E>;
 
@@ -53,7 +53,11 @@ struct AddProducts {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-        for (int i = 0; i < L; ++i) sum[r][i] += grad * broadcast<E, N>(patch[r * lanes.row_step + i]);
+        for (int i = 0; i < L; ++i) {
+          const Vec<E, N> product = grad * broadcast<E, N>(patch[r * lanes.row_step + i]);
+          // Lanes that did not win have a number of 0, which must not meet an infinity or NaN.
+          sum[r][i] += Finite ? product : select(grad != 0, product, Vec<E, N>{});
+        }
     });
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
@@ -64,6 +68,19 @@ struct AddProducts {
       }
   }
 };
+
+template <class E, int R, int L>
+struct AddFiniteProducts : AddProducts<E, R, L, true> {};
+template <class E, int R, int L>
+struct AddAnyProducts : AddProducts<E, R, L, false> {};
+
+template <class E>
+bool all_finite(const E* rows, int64_t count, int64_t row_step, int64_t width) {
+  bool finite = true;
+  for (int64_t y = 0; y < count; ++y)
+    for (int64_t i = 0; i < width; ++i) finite &= rows[y * row_step + i] - rows[y * row_step + i] == 0;
+  return finite;
+}
 
 // Whether this way takes fewer instructions for a winner than going from winner to winner.
 template <class E>
@@ -84,17 +101,24 @@ void weight_gradient_by_cells(const ConvPoolBackwardJob& job, int64_t begin, int
   const int64_t vectors = rounded_up(end - begin, N) / N, size = chunks.filter_size() * N;
   const Scratch<E> sums(vectors * size);
   for (int64_t i = 0; i < vectors * size; ++i) sums[i] = 0;
-  for_each_band(job, band, rows_of_messages<E>(job, band.row_bytes()),
-                [&](int64_t n, int64_t p, int64_t rows, int64_t first, const E* patches) {
-                  for (int64_t v = 0; v < vectors; ++v) {
-                    const FilterLanes<E> lanes{
-                        job, n, p, rows, first, band.row_step(), begin + v * N, end - begin - v * N};
-                    for (int64_t c = 0; c < chunks.count(); ++c)
-                      with_chunk<AddProducts, E, numbers_of_sums>(
-                          chunks[c], lanes, patches + chunks.in_patch(chunks[c], band.row_step()),
-                          sums.get() + v * size + chunks.in_filter(chunks[c]) * N, chunks.row_size());
-                  }
-                });
+  for_each_band(
+      job, band, rows_of_messages<E>(job, band.row_bytes()),
+      [&](int64_t n, int64_t p, int64_t rows, int64_t first, const E* patches) {
+        const int64_t conv_rows = conv_end(job.pool[0], p + rows - 1) - first;
+        const bool finite = all_finite(patches, (conv_rows - 1) * job.conv[0].stride + job.conv[0].kernel,
+                                       band.row_step(), band.row_bytes() / static_cast<int64_t>(sizeof(E)));
+        for (int64_t v = 0; v < vectors; ++v) {
+          const FilterLanes<E> lanes{job, n, p, rows, first, band.row_step(), begin + v * N, end - begin - v * N};
+          for (int64_t c = 0; c < chunks.count(); ++c) {
+            const E* from = patches + chunks.in_patch(chunks[c], band.row_step());
+            E* to = sums.get() + v * size + chunks.in_filter(chunks[c]) * N;
+            if (finite)
+              with_chunk<AddFiniteProducts, E, numbers_of_sums>(chunks[c], lanes, from, to, chunks.row_size());
+            else
+              with_chunk<AddAnyProducts, E, numbers_of_sums>(chunks[c], lanes, from, to, chunks.row_size());
+          }
+        }
+      });
   for (int64_t k = begin; k < end; ++k) {
     const int64_t lane = (k - begin) % N;
     write_filter(job, k, sums.get() + (k - begin) / N * size + lane, chunks.row_size(), N);
