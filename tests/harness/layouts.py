@@ -80,8 +80,14 @@ def expanded(x: Tensor) -> dict[str, Tensor]:
 
 def follows(result: Tensor, given: Tensor) -> bool:
     """Whether ``result`` is compact in the memory format of ``given``; axes of one cell have no order."""
-    wanted = torch.empty(result.shape, memory_format=suggest_memory_format(given)).stride()
-    return same_strides(result.shape, result.stride(), wanted)
+    either = (suggest_memory_format(given), *([torch.channels_last] if lies_in_both(given) else []))
+    wanted = (torch.empty(result.shape, memory_format=one).stride() for one in either)
+    return any(same_strides(result.shape, result.stride(), one) for one in wanted)
+
+
+def lies_in_both(x: Tensor) -> bool:
+    """Whether ``x`` has one channel, so that it is planar and channels last at once."""
+    return x.dim() == 4 and x.shape[1] == 1
 
 
 def same_strides(shape: torch.Size, left: tuple[int, ...], right: tuple[int, ...]) -> bool:
