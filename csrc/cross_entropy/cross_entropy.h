@@ -49,19 +49,18 @@ class Row {
 
   // Rows are rounded up to blocks, filled with -infinity, whose power is 0: no block is a part.
   explicit Row(const CrossEntropyJob& job)
-      : job_(job), padded_((job.classes + block - 1) / block * block), away_(padded_), power_(padded_) {}
+      : job_(job), padded_((job.classes + block - 1) / block * block), away_(padded_), power_(padded_) {
+    spread_ = job.smoothing / static_cast<double>(job.classes) / job.divisor;
+    at_target_ = (1 - job.smoothing) / job.divisor;
+  }
 
   // The row's numbers less their largest, and what e to the power of them adds up to.
   void read(const Raw<T>* from) {
     using V = Vec<A, lanes>;
-    const V none = broadcast<A, lanes>(-__builtin_huge_val());
-    for (int64_t c = job_.classes / block * block; c < padded_; c += lanes) store(away_.get() + c, none);
-    cascade<lanes>(0, job_.classes, [&](auto n, int64_t c, auto cover) {
-      store(away_.get() + c, load_wide<T, decltype(n)::value>(from + c, cover), cover);
-    });
-    V most_of_lanes = none;
+    V most_of_lanes = broadcast<A, lanes>(lowest);
     for (int64_t c = 0; c < padded_; c += lanes) {
-      const auto x = load<V>(away_.get() + c);
+      const V x = job_.classes - c >= lanes ? load_wide<T, lanes>(from + c) : last_of(from + c, job_.classes - c);
+      store(away_.get() + c, x);
       most_of_lanes = select(x > most_of_lanes, x, most_of_lanes);
     }
     A most = most_of_lanes[0];
@@ -88,35 +87,59 @@ class Row {
   }
 
   void write(int64_t target, Raw<T>* to) const {
-    const double spread = job_.smoothing / static_cast<double>(job_.classes) / job_.divisor;
-    const double at_target = (1 - job_.smoothing) * weight(target) / job_.divisor;
-    const auto of_power = static_cast<A>((at_target + spread * job_.total_weight) / powers_);
-    const auto all = static_cast<A>(job_.weight ? 0 : spread);
-    cascade<lanes>(0, job_.classes, [&](auto n, int64_t c, auto cover) {
-      constexpr int N = decltype(n)::value;
-      using V = Vec<A, N>;
-      auto grad = static_cast<V>(load<V>(power_.get() + c, cover) * broadcast<A, N>(of_power) - broadcast<A, N>(all));
-      store_wide<T, N>(to + c, grad, cover);
+    const double at_target = at_target_ * weight(target),
+                 of_power = (at_target + spread_ * job_.total_weight) / powers_;
+    const auto factor = broadcast<A, lanes>(static_cast<A>(of_power));
+    const auto all = broadcast<A, lanes>(static_cast<A>(job_.weight ? 0 : spread_));
+    blocks_of(to, [&](int64_t c) {
+      return static_cast<Vec<A, lanes>>(load<Vec<A, lanes>>(power_.get() + c) * factor - all);
     });
     // The target's number is the difference of near equals where the guess is right, so it is taken in double.
-    const double powers = (at_target + spread * job_.total_weight) / powers_;
     const auto put = [&](int64_t c, double hit) {
-      const double grad = static_cast<double>(power_[c]) * powers - spread * weight(c) - hit;
+      const double grad = static_cast<double>(power_[c]) * of_power - spread_ * weight(c) - hit;
       to[c] = Element<T>::narrow(static_cast<A>(grad));
     };
-    if (job_.weight && spread != 0)
+    if (job_.weight && spread_ != 0)
       for (int64_t c = 0; c < job_.classes; ++c) put(c, 0);
     put(target, at_target);
   }
 
  private:
+  // The last `count` numbers of a row (or none) and -infinity behind them; made in a register, because a vector that is
+  // read just after a part of it was written waits for the memory.
+  Vec<A, lanes> last_of(const Raw<T>* from, int64_t count) const {
+    using V = Vec<A, lanes>;
+    const V none = broadcast<A, lanes>(lowest);
+    if (count <= 0) return none;
+    if constexpr (has_parts) {
+      Vec<Int<A>, lanes> index;
+      for (int i = 0; i < lanes; ++i) index[i] = static_cast<Int<A>>(i);
+      return select(index < static_cast<Int<A>>(count), load_wide<T, lanes>(from, Part{count}), none);
+    } else {
+      V last = none;
+      for (int64_t i = 0; i < count; ++i) last[i] = Element<T>::widen(from[i]);
+      return last;
+    }
+  }
+  // Writes all classes from whole vectors of the padded row; the last one goes by way of a copy.
+  template <class F>
+  void blocks_of(Raw<T>* to, F&& of) const {
+    int64_t c = 0;
+    for (; c + lanes <= job_.classes; c += lanes) store_wide<T, lanes>(to + c, of(c));
+    if (c == job_.classes) return;
+    Raw<T> last[lanes];
+    store_wide<T, lanes>(last, of(c));
+    std::memcpy(to + c, last, static_cast<size_t>(job_.classes - c) * sizeof(Raw<T>));
+  }
   double weight(int64_t c) const { return job_.weight ? job_.weight[c] : 1; }
 
   static constexpr int block = sum_lanes;
+  static constexpr A lowest = -__builtin_huge_val();
   const CrossEntropyJob& job_;
   int64_t padded_;
   Scratch<A> away_, power_;
   double powers_ = 0, weighed_ = 0;
+  double spread_ = 0, at_target_ = 0;  // parts of the gradient, divided
 };
 
 template <class T>
