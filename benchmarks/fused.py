@@ -50,34 +50,36 @@ def leaky_pool(x: Tensor) -> Any:
     )
 
 
-def _norm(x: Tensor) -> tuple[Tensor, ...]:
+def _norm(x: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Running statistics, weight and bias for each side: the statistics are its own."""
     channels = x.shape[1]
     weight, bias = (torch.rand(channels).add_(0.5).requires_grad_() for _ in range(2))
-    return torch.zeros(channels), torch.ones(channels), weight, bias
+    ours, theirs = ((torch.zeros(channels), torch.ones(channels), weight, bias) for _ in range(2))
+    return ours, theirs
 
 
 def batch_norm(x: Tensor) -> Any:
-    norm = _norm(x)
+    mine, norm = _norm(x)
     return (
-        lambda: ops.batch_norm_relu(x, *norm, True),
+        lambda: ops.batch_norm_relu(x, *mine, True),
         lambda: F.relu(F.batch_norm(x, *norm, True), inplace=True),
         (x, *norm[2:]),
     )
 
 
 def batch_norm_pool(x: Tensor) -> Any:
-    norm = _norm(x)
+    mine, norm = _norm(x)
     return (
-        lambda: ops.batch_norm_relu_max_pool2d(x, *norm, True, kernel_size=2),
+        lambda: ops.batch_norm_relu_max_pool2d(x, *mine, True, kernel_size=2),
         lambda: F.max_pool2d(F.relu(F.batch_norm(x, *norm, True), inplace=True), 2),
         (x, *norm[2:]),
     )
 
 
 def evaluated_batch_norm_pool(x: Tensor) -> Any:
-    norm = _norm(x)
+    mine, norm = _norm(x)
     return (
-        lambda: ops.batch_norm_relu_max_pool2d(x, *norm, False, kernel_size=2),
+        lambda: ops.batch_norm_relu_max_pool2d(x, *mine, False, kernel_size=2),
         lambda: F.max_pool2d(F.relu(F.batch_norm(x, *norm, False), inplace=True), 2),
         (x, *norm[2:]),
     )
@@ -173,10 +175,12 @@ def check(case: Case, y: Tensor, y_torch: Tensor, leaves: Sequence[Tensor], grad
         return
     pairs = [(y, y_torch)]
     pairs += zip(*(torch.autograd.grad(out, leaves, grad, retain_graph=True) for out in (y, y_torch)), strict=True)
-    # A rounded tie in bfloat16 may have another winner, so few cells may differ by all they hold.
+    # A sum that is rounded another way may lie on the other side of the ReLU's edge, and a tie of rounded numbers may
+    # have another winner: few cells may differ by all they hold, and sums over a channel by such a cell.
     for got, wanted in pairs:
-        wrong = (got.double() - wanted.double()).abs() > 2e-3 * wanted.double().abs().max()
-        if (case.dtype == torch.float32 and wrong.any()) or wrong.double().mean() > 0.2:
+        share = 2e-3 if got.dim() > 1 else 2e-2
+        wrong = (got.double() - wanted.double()).abs() > share * wanted.double().abs().max()
+        if wrong.double().mean() > 1e-5:
             raise SystemExit(f"{case.title}: values or gradients differ from PyTorch's")
 
 
