@@ -169,13 +169,13 @@ class Flattened(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(2, 4, 3)
-        self.drop = nn.Dropout(0.3)
+        self.drop, self.rate = nn.Dropout(0.3), 0.2
         self.one, self.two = nn.Linear(36, 8), nn.Linear(8, 3)
 
     def forward(self, x):
         x = F.max_pool2d(self.conv(x), 2).relu()
         x = x.view(x.size(0), -1)
-        x = F.dropout(F.relu(self.one(self.drop(x))), 0.2, self.training)
+        x = F.dropout(F.relu(self.one(self.drop(x))), self.rate, self.training)
         return self.two(x)
 
 

@@ -35,7 +35,18 @@ def step(model, x, training):
     return outputs, rest, {n: g.clone() for n, g in gradients.items()}, {n: b.clone() for n, b in model.named_buffers()}
 
 
+def without_dropout(model):
+    """Masks come from another stream than PyTorch's; what they do is looked at in a test of its own."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif hasattr(module, "rate"):
+            module.rate = 0.0
+    return model
+
+
 def agree(model, x):
+    model = without_dropout(model)
     optimized = switchgrad.optimize(copy.deepcopy(model))
     exact = copy.deepcopy(model).double()
     for training in (True, False, True):
@@ -118,3 +129,19 @@ def test_gradient_through_folded_weights():
     model(x).square().sum().backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_dropout_drops_its_share_and_repeats(relu):
+    layers = [nn.ReLU()] * relu + [nn.Dropout(0.3)]
+    optimized, x = switchgrad.optimize(nn.Sequential(*layers)), torch.ones(100, 200, requires_grad=True)
+    torch.manual_seed(4)
+    y = optimized(x)
+    y.sum().backward()
+    assert abs((y == 0).double().mean().item() - 0.3) < 0.02
+    torch.testing.assert_close(y[y != 0], torch.full_like(y[y != 0], 1 / 0.7))
+    assert torch.equal(x.grad, y)
+    torch.manual_seed(4)
+    assert torch.equal(optimized(x), y)
+    assert not torch.equal(optimized(x), y)
+    assert torch.equal(optimized.eval()(x), x)

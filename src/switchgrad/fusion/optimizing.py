@@ -29,6 +29,9 @@ def optimize(model: ModuleT, example_input: Any = None, *, tune: bool = False) -
     (control flow that depends on values, randomness, side effects) it runs as it was written and its sub-modules are
     read one by one. `report` lists what runs fused, what does not, and why.
 
+    Dropout draws its masks by a counter: from another stream than PyTorch's, so that with the same seed the masks are
+    others, and as repeatable. Everything else gives the original's numbers up to rounding.
+
     In evaluation, a batch norm after a convolution is folded into its weights: the parameters stay as they are, and
     the product is made again when they change. (A change through ``.data`` counts after the next ``eval()``.)
 

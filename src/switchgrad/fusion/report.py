@@ -63,11 +63,12 @@ def report(model: nn.Module) -> Report:
     It reads the model as it is now: with the hooks that it has now, for instance. ``model`` may be optimized already
     or not; nothing is changed.
 
-    >>> print(report(nn.Sequential(nn.Linear(8, 8), nn.MaxPool1d(2), nn.Dropout())))
+    >>> print(report(nn.Sequential(nn.Conv1d(8, 8, 3), nn.MaxPool1d(2), nn.Dropout())))
     operations  mode      runs
+    0           both      as written: no fused operator for conv1d here
     1           both      ops.max_pool1d
-    2           training  as written: no fused operator for dropout here
-    1 fused, 1 as written
+    2           training  ops.dropout
+    2 fused, 1 as written
     """
     rows: list[Row] = []
     _describe(model, "", plan(model), rows, set())

@@ -174,12 +174,31 @@ def _norm_kernel(stages: Sequence[Stage]) -> str:
     return f"negative_slope is {slope}, and the kernel has a plain ReLU" if slope else _native(stages)
 
 
+def _dropout(input: Tensor, *, p: float) -> Tensor:
+    return ops.dropout(input, p) if input.device.type == "cpu" else functional.dropout(input, p)
+
+
+def _relu_dropout(input: Tensor, *, negative_slope: float, p: float) -> Tensor:
+    del negative_slope  # 0: see `_drops`
+    if input.device.type == "cpu":
+        return ops.bias_relu_dropout(input, None, p)
+    return functional.dropout(functional.relu(input), p)
+
+
+def _drops(stages: Sequence[Stage]) -> str:
+    if not stages[-1].training:
+        return "it does nothing in evaluation"
+    return _norm_kernel(stages) if len(stages) > 1 else _native(stages)
+
+
 # Longer chains first: the first rule that fits is taken.
 RULES: tuple[Rule, ...] = (
     _conv_pool(relu=True),
     _conv_pool(relu=False),
     Rule(("norm", "act", "pool2d"), "ops.batch_norm_relu_max_pool2d", _norm_relu_pool2d, _norm_kernel),
     Rule(("norm", "act"), "ops.batch_norm_relu", _norm_relu, _norm_kernel),
+    Rule(("act", "dropout"), "ops.bias_relu_dropout", _relu_dropout, _drops),
+    Rule(("dropout",), "ops.dropout", _dropout, _drops),
     Rule(("act", "pool2d"), "ops.relu_max_pool2d", _relu_pool2d, _native),
     _pool(1),
     _POOL2D,
