@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from switchgrad.errors import GeometryError
+
 NONE, MEAN, SUM = range(3)
 
 
@@ -25,6 +27,13 @@ def cross_entropy(
     w = torch.ones_like(log[0]) if len(log) else log.new_ones(classes)
     w = w if weight is None else weight.double()
     counts = target != ignore_index
+    foreign = (counts & ((target < 0) | (target >= classes))).nonzero()
+    if len(foreign):
+        row = int(foreign[0])
+        raise GeometryError(
+            f"the target is {int(target[row])} at row {row}, but the input has the classes 0 to {classes - 1}; only "
+            f"ignore_index ({ignore_index}) may lie outside"
+        )
     place = torch.where(counts, target, 0)
     of_target = (1 - label_smoothing) * w[place]
     losses = -of_target * log.gather(1, place[:, None])[:, 0]
@@ -32,10 +41,10 @@ def cross_entropy(
         losses = losses - label_smoothing / classes * (log * w).sum(1)
     grad = (of_target + label_smoothing / classes * w.sum())[:, None] * log.exp() - label_smoothing / classes * w
     grad = grad.scatter_add(1, place[:, None], -of_target[:, None])
-    losses, grad = torch.where(counts, losses, 0), torch.where(counts[:, None], grad, 0)
+    losses = torch.where(counts, losses, 0)
     divisor = torch.where(counts, w[place], 0).sum() if reduction == MEAN else w.new_ones(())
     loss = losses if reduction == NONE else losses.sum() / divisor
-    return loss.to(input.dtype), (grad / divisor).to(input.dtype)
+    return loss.to(input.dtype), torch.where(counts[:, None], grad / divisor, 0).to(input.dtype)
 
 
 def cross_entropy_values(
