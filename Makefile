@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := CMakeLists.txt pyproject.toml scripts/build_backend.py $(wildcard csrc/*/*.h csrc/*/*.cpp)
-# Processes that measure or test share two cores: one OpenMP pool, PyTorch's.
 export PYTHONUNBUFFERED := 1
+# Tests run one process a core, each with one thread; those that are about threads ask for more themselves.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4
 
 .PHONY: help demo test check lint types sanitize bench clean
 help:  ## Say what each target does
@@ -38,13 +39,14 @@ sanitize: $(VENV)/ready  ## The C++ core under AddressSanitizer and UBSan, fuzze
 	@scripts/sanitize
 
 check: lint types $(VENV)/built  ## Lint, types and the quick tests
-	@$(BIN)/pytest -q -m 'not slow'
+	@$(PYTEST) -m 'not slow'
 
 test: lint types sanitize $(VENV)/built  ## Everything that CI runs
-	@$(BIN)/pytest -q
+	@$(PYTEST)
 
 bench: $(VENV)/built  ## Measure max pooling and a training step against their peers; writes benchmarks/results/
 	@$(BIN)/python benchmarks/pool.py
+	@$(BIN)/python benchmarks/conv_pool.py
 	@$(BIN)/python benchmarks/step.py
 	@$(BIN)/python benchmarks/tables.py
 
