@@ -44,8 +44,10 @@ check: lint types $(VENV)/built  ## Lint, types and the quick tests
 test: lint types sanitize $(VENV)/built  ## Everything that CI runs
 	@$(PYTEST)
 
-bench: $(VENV)/built  ## Measure max pooling and a training step against their peers; writes benchmarks/results/
+bench: $(VENV)/built  ## Measure every operator and a training step against its peers; writes benchmarks/results/
 	@$(BIN)/python benchmarks/pool.py
+	@$(BIN)/python benchmarks/avg_pool.py
+	@$(BIN)/python benchmarks/fused.py
 	@$(BIN)/python benchmarks/conv_pool.py
 	@$(BIN)/python benchmarks/step.py
 	@$(BIN)/python benchmarks/tables.py
