@@ -1,4 +1,4 @@
-"""Write the README's tables from results/*.json.
+"""Write the tables of README.md and docs/measured.md from results/*.json.
 
 python benchmarks/tables.py
 """
@@ -12,7 +12,8 @@ from typing import Any
 
 from measure import RESULTS
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "measured.md")
 HEADS = {
     "pool": (
         "Max pooling, milliseconds and times as fast as PyTorch eager in the same layout "
@@ -42,6 +43,34 @@ HEADS = {
             "vs PyTorch",
             "optimize",
             "vs the faster PyTorch",
+        ],
+    ),
+    "avg_pool": (
+        "Average, sum, Lp and adaptive pooling, milliseconds and times as fast as PyTorch eager in the same layout",
+        [
+            "case",
+            "memory",
+            "forward",
+            "oneDNN",
+            "copy",
+            "forward vs PyTorch",
+            "backward",
+            "fill",
+            "backward vs PyTorch",
+            "why",
+        ],
+    ),
+    "fused": (
+        "Fused operators, milliseconds and times as fast as PyTorch's steps; copy: a clone of the bytes that must move",
+        [
+            "case",
+            "memory",
+            "forward",
+            "copy",
+            "forward vs PyTorch",
+            "backward",
+            "backward vs PyTorch",
+            "both vs PyTorch",
         ],
     ),
     "conv_pool": (
@@ -77,6 +106,23 @@ def pool_row(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def avg_pool_row(row: dict[str, Any]) -> list[str]:
+    return [*pool_row(row), row.get("reason") or ""]
+
+
+def fused_row(row: dict[str, Any]) -> list[str]:
+    return [
+        row["case"],
+        row["memory"],
+        ms(row["forward_ms"]),
+        ms(row["copy_ms"]),
+        ratio(row["times_torch"], None),
+        ms(row["backward_ms"]),
+        ratio(row["times_torch_backward"], None),
+        ratio(row["times_torch_both"], None),
+    ]
+
+
 def step_row(row: dict[str, Any]) -> list[str]:
     return [
         row["case"],
@@ -103,9 +149,18 @@ def conv_pool_row(row: dict[str, Any]) -> list[str]:
     ]
 
 
+ROWS = {
+    "pool": pool_row,
+    "avg_pool": avg_pool_row,
+    "fused": fused_row,
+    "conv_pool": conv_pool_row,
+    "step": step_row,
+}
+
+
 def table(name: str, result: dict[str, Any]) -> str:
     title, heads = HEADS[name]
-    make = {"pool": pool_row, "step": step_row, "conv_pool": conv_pool_row}[name]
+    make = ROWS[name]
     where = result["environment"]
     under = (
         f"{where['processor']}, {where['isa']}, {where['threads']} threads, PyTorch {where['versions']['torch']}; "
@@ -117,14 +172,14 @@ def table(name: str, result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    text = README.read_text()
-    for name in HEADS:
-        path = RESULTS / f"{name}.json"
-        body = table(name, json.loads(path.read_text()))
-        pattern = rf"(<!-- table:{name} -->\n).*?(<!-- /table:{name} -->)"
-        text = re.sub(pattern, lambda found, body=body: f"{found[1]}{body}\n{found[2]}", text, flags=re.DOTALL)
-    README.write_text(text)
-    print(f"wrote the tables of {README.name}")
+    for page in PAGES:
+        text = page.read_text()
+        for name in HEADS:
+            body = table(name, json.loads((RESULTS / f"{name}.json").read_text()))
+            pattern = rf"(<!-- table:{name} -->\n).*?(<!-- /table:{name} -->)"
+            text = re.sub(pattern, lambda found, body=body: f"{found[1]}{body}\n{found[2]}", text, flags=re.DOTALL)
+        page.write_text(text)
+        print(f"wrote the tables of {page.name}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch import Tensor
 from switchgrad.errors import GeometryError
 from switchgrad.ops.dropout import registration as registration
 from switchgrad.ops.dropout.autograd import BiasReLUDropout, Dropout
+from switchgrad.ops.override import overridable
 from switchgrad.ops.routing import is_transformed
 
 __all__ = ["bias_relu_dropout", "dropout"]
@@ -52,6 +53,19 @@ def dropout(
     return _restored(Dropout.apply(input if order is None else input.permute(order), seed, p), back)
 
 
+def _in_steps(
+    input: Tensor,
+    bias: Tensor | None = None,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    shifted = input if bias is None else input + bias.reshape(-1, *[1] * (input.dim() - 2))
+    return dropout(shifted.relu(), p, training, generator=generator)
+
+
+@overridable(unfused=_in_steps)
 def bias_relu_dropout(
     input: Tensor,
     bias: Tensor | None = None,
@@ -78,8 +92,7 @@ def bias_relu_dropout(
             "channel of an input of shape (N, C, ...)"
         )
     if not training or p in (0, 1) or (is_transformed() and not torch.compiler.is_compiling()):
-        shifted = input if bias is None else input + bias.reshape(-1, *[1] * (input.dim() - 2))
-        return dropout(shifted.relu(), p, training)
+        return _in_steps(input, bias, p, training)
     order, back = _memory_order(input)
     seed = _seed(generator, input.device)
     if order is None:
