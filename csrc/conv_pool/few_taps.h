@@ -76,9 +76,19 @@ struct AddAnyProducts : AddProducts<E, R, L, false> {};
 
 template <class E>
 bool all_finite(const E* rows, int64_t count, int64_t row_step, int64_t width) {
+  constexpr int N = lanes_of<E>;
+  Vec<Int<E>, N> strange{};
   bool finite = true;
-  for (int64_t y = 0; y < count; ++y)
-    for (int64_t i = 0; i < width; ++i) finite &= rows[y * row_step + i] - rows[y * row_step + i] == 0;
+  for (int64_t y = 0; y < count; ++y) {
+    const E* row = rows + y * row_step;
+    int64_t i = 0;
+    for (; i + N <= width; i += N) {
+      const auto numbers = load<Vec<E, N>>(row + i);
+      strange |= numbers - numbers != Vec<E, N>{};
+    }
+    for (; i < width; ++i) finite &= row[i] - row[i] == 0;
+  }
+  for (int lane = 0; lane < N; ++lane) finite &= strange[lane] == 0;
   return finite;
 }
 
