@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from switchgrad.errors import GeometryError, ModelError
-from switchgrad.ops import max_pool1d, max_pool2d
-from switchgrad.ops.layout import in_layout_of
+from switchgrad.ops import max_pool1d, maxout
 
 __all__ = ["ChannelMaxout", "Maxout"]
 
@@ -93,16 +92,7 @@ class ChannelMaxout(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """The largest of each group of channels."""
-        if not -input.dim() <= self.axis < input.dim() or input.shape[self.axis] % self.pieces:
-            raise GeometryError(
-                f"the input is {tuple(input.shape)}; maxout of {self.pieces} pieces wants a multiple of {self.pieces} "
-                f"channels along axis {self.axis}"
-            )
-        axis = self.axis % input.dim()
-        front, channels, back = input.shape[:axis], input.shape[axis], input.shape[axis + 1 :]
-        planes = input.reshape(front.numel(), 1, channels, back.numel())
-        pooled = max_pool2d(planes, (self.pieces, 1)).reshape(*front, channels // self.pieces, *back)
-        return in_layout_of(input, pooled)
+        return maxout(input, self.pieces, self.axis)
 
     def extra_repr(self) -> str:
         """The arguments, for ``print(model)``."""

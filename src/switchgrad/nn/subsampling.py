@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from switchgrad.errors import GeometryError, ModelError
 from switchgrad.geometry import IntOrTuple, window
+from switchgrad.ops import sum_pool2d
 
 
 class TrainableSubsampling2d(nn.Module):
@@ -64,7 +64,7 @@ class TrainableSubsampling2d(nn.Module):
                 f"[N, {self.channels}, H, W] or [{self.channels}, H, W]"
             )
         self.window.output_size(input.shape[-2:])
-        sums = functional.avg_pool2d(input, self.window.kernel_size, self.window.stride, divisor_override=1)
+        sums = sum_pool2d(input, self.window.kernel_size, self.window.stride)
         return sums * self.coefficient[:, None, None] + self.bias[:, None, None]
 
     def extra_repr(self) -> str:
