@@ -1,59 +1,13 @@
 // Dropout by a counter-based generator: whether an element is kept is a function of the seed and of its place alone, so
 // the mask is never stored, any thread can compute any part of it, and backward computes it again.
-//
-// Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; 2011) turns a
-// counter of 64 bits into two words. Counter 16 b + j serves elements 32 b + j and 32 b + 16 + j.
 #pragma once
 
 #include "common/numbers.h"
+#include "common/threefry.h"
 #include "dropout/job.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
-
-template <int R, class V>
-SWITCHGRAD_INLINE V rotated(V v) {
-  return static_cast<V>((v << R) | (v >> (32 - R)));
-}
-template <int A, int B, int C, int D, class V>
-SWITCHGRAD_INLINE void four_rounds(V& x, V& y) {
-  x += y, y = rotated<A>(y) ^ x;
-  x += y, y = rotated<B>(y) ^ x;
-  x += y, y = rotated<C>(y) ^ x;
-  x += y, y = rotated<D>(y) ^ x;
-}
-template <class V>
-SWITCHGRAD_INLINE void threefry(uint64_t seed, V& x, V& y) {
-  const auto k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32), k2 = 0x1bd11bdau ^ k0 ^ k1;
-  x += k0, y += k1;
-  four_rounds<13, 15, 26, 6>(x, y);
-  x += k1, y += k2 + 1;
-  four_rounds<17, 29, 16, 24>(x, y);
-  x += k2, y += k0 + 2;
-  four_rounds<13, 15, 26, 6>(x, y);
-  x += k0, y += k1 + 3;
-  four_rounds<17, 29, 16, 24>(x, y);
-  x += k1, y += k2 + 4;
-  four_rounds<13, 15, 26, 6>(x, y);
-  x += k2, y += k0 + 5;
-}
-
-// The words of elements first .. first + count - 1, rounded up to 32; `first` is a multiple of 32.
-inline void draw(uint64_t seed, int64_t first, int64_t count, uint32_t* words) {
-  constexpr int N = vector_bytes / 4;
-  using V = Vec<uint32_t, N>;
-  V lanes;
-  for (int j = 0; j < N; ++j) lanes[j] = static_cast<uint32_t>(j);
-  for (int64_t at = 0; at < count; at += 32) {
-    const auto counter = static_cast<uint64_t>((first + at) / 2);
-    for (int j = 0; j < 16; j += N) {
-      V x = static_cast<V>(lanes + static_cast<uint32_t>(counter + j)), y = V{} + static_cast<uint32_t>(counter >> 32);
-      threefry(seed, x, y);
-      store(words + at + j, x);
-      store(words + at + 16 + j, y);
-    }
-  }
-}
 
 // `wide` scaled where its word says so, else 0.
 template <class A, int N, class Cover>

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.ops.counted import new_seed
 from switchgrad.ops.dropout import registration as registration
 from switchgrad.ops.dropout.autograd import BiasReLUDropout, Dropout
 from switchgrad.ops.override import overridable
@@ -49,7 +50,7 @@ def dropout(
     if is_transformed() and not torch.compiler.is_compiling():
         return F.dropout(input, p)
     order, back = _memory_order(input)
-    seed = _seed(generator, input.device)
+    seed = new_seed(generator, input.device)
     return _restored(Dropout.apply(input if order is None else input.permute(order), seed, p), back)
 
 
@@ -94,15 +95,10 @@ def bias_relu_dropout(
     if not training or p in (0, 1) or (is_transformed() and not torch.compiler.is_compiling()):
         return _in_steps(input, bias, p, training)
     order, back = _memory_order(input)
-    seed = _seed(generator, input.device)
+    seed = new_seed(generator, input.device)
     if order is None:
         return BiasReLUDropout.apply(input, bias, seed, p, min(1, input.dim() - 1))
     return _restored(BiasReLUDropout.apply(input.permute(order), bias, seed, p, input.dim() - 1), back)
-
-
-def _seed(generator: torch.Generator | None, device: torch.device) -> Tensor:
-    seed = torch.randint(2**63 - 1, (), generator=generator)
-    return seed if device.type == "cpu" else seed.to(device)
 
 
 def _memory_order(input: Tensor) -> tuple[list[int] | None, list[int] | None]:
