@@ -1,8 +1,13 @@
 """Fixtures that every test may use."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # kernels for CUDA on the CPU; Triton reads it once, when it is imported
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

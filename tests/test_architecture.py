@@ -14,7 +14,7 @@ except ModuleNotFoundError:  # Python 3.10
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    ("kernels", "geometry", "errors", "memory", "version", "page"),
+    ("kernels", "gpu", "geometry", "layout", "errors", "memory", "version", "page"),
     ("ops",),
     ("nn",),
     ("fusion",),
@@ -27,7 +27,7 @@ FLOORS = (
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 FRONT_DOOR = FLOOR["app"] - 0.5  # `switchgrad` itself opens every floor: only the application may come in there
 # Rooms of the ground floor are one shelf each: the kernels may use the sentences and the version, not the reverse.
-GROUND = {("kernels", "errors"), ("kernels", "version"), ("geometry", "errors")}
+GROUND = {("kernels", "errors"), ("kernels", "version"), ("geometry", "errors"), ("gpu", "geometry"), ("gpu", "layout")}
 MOST_LINES = 400
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from switchgrad.kernels import native, schema
+from switchgrad.kernels import cuda, native, schema
 from switchgrad.version import VERSION
 
 
@@ -64,7 +64,7 @@ def info() -> Info:
     for name in native.SIGNATURES:
         rows.append(OperatorInfo(name, "cpu", cpu_kernel, "; ".join([cpu_reason, *_LIMITS.get(name, ())])))
         if torch.cuda.is_available():
-            rows.append(OperatorInfo(name, "cuda", "reference (PyTorch)", "no Triton kernel is written yet"))
+            rows.append(OperatorInfo(name, "cuda", *cuda.served_by(name)))
     rows += [OperatorInfo(name, "all", "PyTorch", "it has no kernel of its own") for name in schema.WITHOUT_KERNELS]
     return Info(
         versions={

@@ -1,8 +1,12 @@
 """Every operator's signature, nothing else.
 
-The C++ library implements them for the CPU; the plain PyTorch of ``ops`` implements them for every other device, and
-for the CPU where the library cannot be loaded. ``padding`` holds a begin and an end for each axis.
+The C++ library implements them for the CPU and Triton kernels (`kernels.cuda`) for CUDA; the plain PyTorch of ``ops``
+implements them for every other device, and where those cannot be loaded. ``padding`` holds a begin and an end for each
+axis.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -65,6 +69,19 @@ WITHOUT_KERNELS = {
     "nms": "(Tensor boxes, Tensor scores, Tensor? classes, float iou_threshold) -> Tensor",
 }
 
-LIBRARY = torch.library.Library("switchgrad", "DEF")
+# What each operator means, by name: for devices whose kernels cannot be loaded.
+REFERENCES: dict[str, Callable[..., Any]] = {}
+
+
+class _Definitions(torch.library.Library):
+    """The operators; it keeps what they mean at hand, which the dispatcher does not hand out."""
+
+    def impl(self, op_name: Any, fn: Any, dispatch_key: str = "", **options: Any) -> Any:
+        if dispatch_key == "CompositeExplicitAutograd":
+            REFERENCES[op_name] = fn
+        return super().impl(op_name, fn, dispatch_key, **options)
+
+
+LIBRARY = _Definitions("switchgrad", "DEF")
 for _name, _signature in {**SCHEMAS, **WITHOUT_KERNELS}.items():
     LIBRARY.define(_name + _signature)

@@ -1,0 +1,154 @@
+"""Max pooling on CUDA: what the operators of `kernels.schema` compute, by the kernels in `max_pool_kernels`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from switchgrad.geometry import Window
+from switchgrad.gpu import max_pool_kernels as kernels
+from switchgrad.gpu.launch import accumulator, launch
+from switchgrad.gpu.maps import Maps, Tiles, is_wide, read_window, three
+from switchgrad.layout import code_dtype, empty_in_layout_of
+
+
+def max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    """Values and codes."""
+    values, codes = _outputs(input, read_window(*args))
+    _pool(input, values, codes, read_window(*args))
+    return values, codes
+
+
+def max_pool_values(input: Tensor, *args: Any) -> Tensor:
+    """Values alone."""
+    win = read_window(*args)
+    values = empty_in_layout_of(input, pooled_shape(input, win), input.dtype)
+    _pool(input, values, None, win)
+    return values
+
+
+def max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *args: Any) -> Tensor:
+    """Each pooled number added to the cell that won it, in the layout of the codes."""
+    win = read_window(*args)
+    size = tuple(int(cells) for cells in input_size)
+    total = empty_in_layout_of(codes, (*codes.shape[: -win.dims], *size), pooled.dtype)
+    sent, coded, result = (Maps.of(t, win.dims) for t in (pooled, codes, total))
+    tiles = Tiles.over(result)
+    launch(
+        kernels.route,
+        tiles.grid,
+        pooled,
+        codes,
+        total,
+        tiles.rows,
+        tiles.columns,
+        result.channels,
+        *result.size,
+        *coded.size,
+        *sent.strides,
+        *coded.strides,
+        **constants(win),
+        ACC=accumulator(pooled.dtype),
+        **cut(tiles, result, is_wide(sent, coded, result)),
+    )
+    return total
+
+
+def max_pool_gather(input: Tensor, codes: Tensor, *args: Any) -> Tensor:
+    """The input at each winner, 0 where none won, in the layout of the codes."""
+    output = empty_in_layout_of(codes, tuple(codes.shape), input.dtype)
+    win = read_window(*args)
+    _follow(codes, input, output, three(input.shape[-win.dims :], 1), win)
+    return output
+
+
+def max_pool_indices(codes: Tensor, input_size: Sequence[int], *args: Any) -> Tensor:
+    """PyTorch's flat indices, -1 where none won."""
+    output = empty_in_layout_of(codes, tuple(codes.shape), torch.int64)
+    _follow(codes, None, output, three([int(cells) for cells in input_size], 1), read_window(*args))
+    return output
+
+
+def pooled_shape(input: Tensor, win: Window) -> tuple[int, ...]:
+    """The shape of the pooled map."""
+    return (*input.shape[: -win.dims], *win.output_size(input.shape[-win.dims :]))
+
+
+def constants(win: Window) -> dict[str, int]:
+    """The window as the kernels name its sizes: K cells, S stride, B padding at the beginning, D dilation."""
+    begins = [begin for begin, _ in win.padding]
+    parts = {"K": three(win.kernel_size, 1), "S": three(win.stride, 1), "B": three(begins, 0)}
+    parts["D"] = three(win.dilation, 1)
+    return {f"{letter}{axis}": size for letter, sizes in parts.items() for axis, size in zip("DHW", sizes, strict=True)}
+
+
+def cut(tiles: Tiles, result: Maps, wide: bool) -> dict[str, Any]:
+    """How the result lies and is cut, as the kernels name it."""
+    return {
+        "LAST": result.channels_last,
+        "ROWS": tiles.block_rows,
+        "COLUMNS": tiles.block_columns,
+        "WIDE": wide,
+    }
+
+
+def lowest(dtype: torch.dtype) -> float:
+    """What every cell beats or equals: -inf, or the smallest integer."""
+    return -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min
+
+
+def _outputs(input: Tensor, win: Window) -> tuple[Tensor, Tensor]:
+    shape = pooled_shape(input, win)
+    codes = empty_in_layout_of(input, shape, code_dtype(win.cells))
+    return empty_in_layout_of(input, shape, input.dtype), codes
+
+
+def _pool(input: Tensor, values: Tensor, codes: Tensor | None, win: Window) -> None:
+    given, result = Maps.of(input, win.dims), Maps.of(values, win.dims)
+    tiles = Tiles.over(result)
+    launch(
+        kernels.pool,
+        tiles.grid,
+        input,
+        values,
+        values if codes is None else codes,
+        tiles.rows,
+        tiles.columns,
+        given.channels,
+        *given.size,
+        *given.strides,
+        *result.size,
+        **constants(win),
+        LOWEST=lowest(input.dtype),
+        ACC=accumulator(input.dtype),
+        CODED=codes is not None,
+        **cut(tiles, result, is_wide(given, result)),
+    )
+
+
+def _follow(codes: Tensor, input: Tensor | None, output: Tensor, size: tuple[int, int, int], win: Window) -> None:
+    coded, result = Maps.of(codes, win.dims), Maps.of(output, win.dims)
+    taken = output if input is None else input
+    given = Maps.of(taken, win.dims)
+    tiles = Tiles.over(result)
+    launch(
+        kernels.follow,
+        tiles.grid,
+        codes,
+        taken,
+        output,
+        tiles.rows,
+        tiles.columns,
+        result.channels,
+        *result.size,
+        *size,
+        *coded.strides,
+        *given.strides,
+        **constants(win),
+        INDEX=input is None,
+        **cut(tiles, result, is_wide(given, coded, result)),
+    )

@@ -1,0 +1,69 @@
+"""The way from an operator to its Triton kernel: looked up when a CUDA tensor is first met, never before.
+
+Triton comes with PyTorch's CUDA builds on Linux; elsewhere ``pip install "switchgrad[gpu]"`` adds it. Where it cannot
+be imported, every operator runs on its reference in plain PyTorch, after one warning.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from switchgrad.errors import NativeLibraryWarning
+from switchgrad.kernels.schema import LIBRARY, REFERENCES
+
+# Which module of `switchgrad.gpu` has the function of an operator's name.
+MODULES = {
+    "max_pool": "max_pool",
+    "max_pool_values": "max_pool",
+    "max_pool_route": "max_pool",
+    "max_pool_gather": "max_pool",
+    "max_pool_indices": "max_pool",
+}
+_MISSING = (
+    "triton cannot be imported ({}), so operators on CUDA tensors run on their slower references; "
+    'install it with pip install "switchgrad[gpu]", and see `switchgrad info`'
+)
+
+
+def served_by(name: str) -> tuple[str, str]:
+    """Which kernel serves an operator on CUDA, and why that one; nothing is imported to find out."""
+    if name not in MODULES:
+        return "reference (PyTorch)", "it has no Triton kernel"
+    if importlib.util.find_spec("triton") is None:
+        return "reference (PyTorch)", 'triton is not installed; pip install "switchgrad[gpu]" adds it'
+    return "Triton", "triton is installed"
+
+
+@cache
+def _why_missing() -> str:
+    """Why Triton cannot be used, in words; empty where it can."""
+    try:
+        importlib.import_module("triton")
+    except ImportError as error:
+        warnings.warn(_MISSING.format(error), NativeLibraryWarning, stacklevel=2)
+        return str(error)
+    return ""
+
+
+@cache
+def kernel(name: str) -> Callable[..., Any]:
+    """What computes an operator on CUDA: its Triton kernel, or its reference where there is no Triton."""
+    if _why_missing():
+        return REFERENCES[name]
+    return getattr(importlib.import_module(f"switchgrad.gpu.{MODULES[name]}"), name)
+
+
+def _door(name: str) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        return kernel(name)(*args)
+
+    return run
+
+
+for _name in MODULES:
+    LIBRARY.impl(_name, _door(_name), "CUDA")

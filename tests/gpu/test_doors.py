@@ -1,0 +1,55 @@
+"""From an operator on a CUDA tensor to its kernel: what is imported when, and what serves where Triton is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from switchgrad.errors import NativeLibraryWarning
+from switchgrad.kernels import cuda, schema
+
+
+def test_importing_switchgrad_does_not_import_triton() -> None:
+    code = "import sys, switchgrad; sys.exit('triton' in sys.modules or 'switchgrad.gpu' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_every_kernel_is_registered_for_cuda_and_exists() -> None:
+    for name in cuda.MODULES:
+        assert name in schema.SCHEMAS
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"switchgrad::{name}", "CUDA")
+        assert cuda.kernel(name).__module__ == f"switchgrad.gpu.{cuda.MODULES[name]}"
+
+
+def test_every_operator_has_a_reference_at_hand() -> None:
+    assert set(schema.REFERENCES) >= set(schema.SCHEMAS)
+
+
+@pytest.fixture
+def no_triton(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if Triton could not be imported."""
+    cached = (cuda._why_missing, cuda.kernel)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    for function in cached:
+        function.cache_clear()
+    yield
+    for function in cached:
+        function.cache_clear()
+
+
+@pytest.mark.usefixtures("no_triton")
+def test_without_triton_the_reference_serves_after_one_warning() -> None:
+    with pytest.warns(NativeLibraryWarning, match=r'pip install "switchgrad\[gpu\]"') as warned:
+        found = {name: cuda.kernel(name) for name in cuda.MODULES}
+    assert len(warned) == 1
+    assert found == {name: schema.REFERENCES[name] for name in cuda.MODULES}
+    assert "not installed" in cuda.served_by("max_pool")[1]
+
+
+def test_info_says_which_kernel_serves_cuda() -> None:
+    assert cuda.served_by("max_pool") == ("Triton", "triton is installed")
+    assert cuda.served_by("conv_max_pool") == ("reference (PyTorch)", "it has no Triton kernel")

@@ -1,0 +1,73 @@
+"""The kernels for CUDA on the CPU: Triton's interpreter runs them, and the dispatcher is led to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import triton.language as tl
+from torch.utils._python_dispatch import TorchDispatchMode
+from triton.runtime import interpreter
+
+import conform
+from conform import Operator
+from switchgrad.kernels import cuda
+
+VALUES = ("values_equal_the_loops", "the_batch_may_be_missing", "the_batch_may_be_empty")
+GRADIENTS = ("gradients_equal_the_loops", "empty_batches_have_derivatives")
+LAYOUTS = ("layouts_do_not_matter", "gradients_follow_the_layout", "fresh_memory_does_not_matter")
+
+
+_convert_float = interpreter._convert_float
+
+
+def _converted(input: np.ndarray, source: tl.dtype, target: tl.dtype, rounding: Any) -> np.ndarray:
+    """Triton's interpreter cuts bfloat16 off and flushes its smallest numbers to 0; no GPU does either."""
+    if (source, target) == (tl.bfloat16, tl.float32):
+        return torch.from_numpy(input.view(np.int16)).view(torch.bfloat16).float().numpy().view(np.uint32)
+    if (source, target) == (tl.float32, tl.bfloat16):
+        return torch.from_numpy(input.copy()).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+    return _convert_float(input, source, target, rounding)
+
+
+interpreter._convert_float = _converted
+
+
+class OnTriton(TorchDispatchMode):
+    """Within it operators run on their Triton kernels, whatever the device; ``replaced`` puts others in their place."""
+
+    def __init__(self, **replaced: Callable[..., Any]) -> None:
+        super().__init__()
+        self.replaced = replaced
+        self.served: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        space, _, name = func.name().partition("::")
+        if space != "switchgrad" or name not in cuda.MODULES:
+            return func(*args, **(kwargs or {}))
+        self.served.add(name)
+        return self.replaced.get(name, cuda.kernel(name))(*args)
+
+
+def subset(operator: Operator, *cases: str, **fields: Any) -> Operator:
+    """A declaration with some of its cases and other ``fields``: an interpreted kernel takes hundredths of a second."""
+    chosen = tuple(case for case in operator.cases if case.name in cases)
+    if len(chosen) != len(cases):
+        raise KeyError(f"{operator.name} has no case {set(cases) - {case.name for case in chosen}}")
+    return replace(operator, cases=chosen, native=False, peer=None, **fields)
+
+
+def held_to(operator: Operator, checks: tuple[str, ...], *serving: str) -> Any:
+    """A pytest function for each check; ``serving`` names the kernels that must have been called."""
+
+    @pytest.mark.parametrize("name", checks)
+    def conforms(name: str) -> None:
+        with OnTriton() as mode:
+            conform.check(operator, [name])
+        assert mode.served >= set(serving)
+
+    return conforms
