@@ -227,3 +227,42 @@ def test_what_does_not_fit_is_refused_in_words(change: dict[str, Any], error: ty
     given = {"input": torch.zeros(2, 3), "target": torch.tensor([0, 1]), **change}
     with pytest.raises(error, match=sentence):
         ops.cross_entropy(**given)
+
+
+@pytest.mark.parametrize(
+    "case", [{}, {"label_smoothing": 0.1, "weighted": True, "ignore_index": 2, "reduction": "sum"}]
+)
+@pytest.mark.parametrize("device", ["cpu", "elsewhere"])
+def test_loss_and_gradient_at_once_are_those_of_the_tape(
+    case: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, target, options = drawn((13, 7), case, torch.float32)
+    leaf = x.clone().requires_grad_()
+    loss = ops.cross_entropy(leaf, target, **options)
+    loss.backward()
+    scores = x.clone().requires_grad_()
+    if device == "cpu":
+        with torch.no_grad():
+            found, gradient = ops.cross_entropy_with_gradient(scores, target, **options)
+        assert torch.equal(found, loss)
+        assert torch.equal(gradient, leaf.grad)
+    else:  # as on a device without a kernel of ours
+
+        class Elsewhere(torch.Tensor):
+            device = torch.device("cuda")
+
+        found, gradient = ops.cross_entropy_with_gradient(scores.as_subclass(Elsewhere), target, **options)
+        torch.testing.assert_close(torch.Tensor(found), loss)
+        torch.testing.assert_close(gradient.as_subclass(torch.Tensor), leaf.grad)
+    assert not found.requires_grad
+    assert not gradient.requires_grad
+
+
+def test_loss_and_gradient_at_once_take_rows_and_one_number() -> None:
+    x, target = torch.zeros(2, 3), torch.tensor([0, 1])
+    with pytest.raises(GeometryError, match=r'shape \(2, 3\) and reduction is "none"; give rows \(N, C\) and "mean"'):
+        ops.cross_entropy_with_gradient(x, target, reduction="none")
+    with pytest.raises(GeometryError, match=r"shape \(2, 3, 4\)"):
+        ops.cross_entropy_with_gradient(torch.zeros(2, 3, 4), torch.zeros(2, 4, dtype=torch.int64))
+    with pytest.raises(GeometryError, match="label_smoothing is 2"):
+        ops.cross_entropy_with_gradient(x, target, label_smoothing=2)

@@ -66,3 +66,24 @@ def test_seeds_differ_by_every_word():
 def test_nothing_to_train_on_is_refused(images, labels):
     with pytest.raises(RunError, match=f"there are {images} pictures and {labels} labels"):
         Batches(torch.zeros(images, 1), torch.zeros(labels, dtype=torch.int64), 4, 0)
+
+
+def test_what_is_prepared_ahead_is_what_comes_and_comes_once():
+    asked = []
+
+    def prepare(images, generator):
+        asked.append(len(images))
+        return images + torch.rand((), generator=generator)
+
+    batches, plain = make(10, 4, prepare=prepare), make(10, 4, prepare=prepare)
+    for step in range(3):
+        for one, two in zip(batches.at(1, step), plain.at(1, step), strict=True):
+            assert torch.equal(one, two)
+        batches.ahead(1, step + 1)
+    assert len(asked) == 6
+    batches.ahead(2, 0)
+    assert torch.equal(batches.at(2, 1)[1], plain.at(2, 1)[1])  # another is asked for
+    assert torch.equal(batches.at(2, 0)[1], plain.at(2, 0)[1])
+    assert len(asked) == 10
+    batches.at(2, 0)
+    assert len(asked) == 11

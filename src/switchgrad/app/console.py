@@ -86,6 +86,10 @@ class LineProgress(Progress):
             self.write(f"going on after epoch {position.epoch}, step {position.step}")
         self.write(HEAD)
 
+    def note(self, sentence: str) -> None:
+        """One line."""
+        self.write(sentence)
+
     def epoch(self, row: Row, best: bool) -> None:
         """One line."""
         self.write(epoch_line(row, self.epochs, best))

@@ -84,6 +84,9 @@ def unit_scale(best: Tensor) -> Tensor:
 
 
 def new_seed(generator: torch.Generator | None, device: torch.device) -> Tensor:
-    """One int64 number on ``device``: from ``generator``, or from PyTorch's own on the CPU."""
-    where = None if generator is None else generator.device
+    """One int64 number on ``device``: from ``generator``, or from PyTorch's own of that device.
+
+    It is drawn where it is needed, so that nobody waits for a copy and a CUDA graph draws another at each replay.
+    """
+    where = device if generator is None else generator.device
     return torch.randint(2**63 - 1, (), generator=generator, device=where).to(device)

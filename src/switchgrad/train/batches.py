@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -61,6 +61,7 @@ class Batches:
     ``ceil(N / batch_size)`` batches hold every picture exactly once, and their sizes differ by one at most: no epoch
     ends on a batch of three pictures that weigh as much as sixty-four, or of one, on which batch normalisation fails.
     ``prepare`` turns a batch of ``images`` into the network's input; its generator belongs to (seed, epoch, step).
+    What `ahead` has prepared, `at` gives once.
 
     >>> batches = Batches(torch.arange(10.).view(10, 1), torch.arange(10), 4, seed=0)
     >>> [len(batches.at(0, step)[1]) for step in range(len(batches))]
@@ -72,6 +73,7 @@ class Batches:
     batch_size: int
     seed: int
     prepare: Prepare = lambda images, generator: images  # noqa: ARG005
+    _waiting: dict[tuple[int, int], tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.labels) or len(self.labels) == 0:
@@ -86,6 +88,16 @@ class Batches:
 
     def at(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Input and labels of one step, the same whenever they are asked for."""
+        waiting = self._waiting.pop((epoch, step), None)
+        return self._prepared(epoch, step) if waiting is None else waiting
+
+    def ahead(self, epoch: int, step: int) -> None:
+        """Prepare a step before its turn, while the device is busy; nothing where the epoch has no such step."""
+        self._waiting.clear()
+        if step < len(self):
+            self._waiting[epoch, step] = self._prepared(epoch, step)
+
+    def _prepared(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         count, steps = len(self.labels), len(self)
         order = shuffled(count, self.seed, epoch)[count * step // steps : count * (step + 1) // steps]
         order = order.to(self.labels.device)

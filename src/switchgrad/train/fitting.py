@@ -17,6 +17,7 @@ from switchgrad.fusion import optimize
 from switchgrad.train import checkpoint, record
 from switchgrad.train.atomic import sweep
 from switchgrad.train.batches import Batches
+from switchgrad.train.cuda_graph import make_run
 from switchgrad.train.description import Description, digest
 from switchgrad.train.environment import environment
 from switchgrad.train.evaluation import Evaluation, evaluate
@@ -30,7 +31,7 @@ from switchgrad.train.recipe import Recipe
 from switchgrad.train.report import write_report
 from switchgrad.train.run import Run
 
-MAY_CHANGE = ("data_root", "device", "threads", "save_every_s")
+MAY_CHANGE = ("data_root", "device", "threads", "cuda_graphs", "save_every_s")
 
 
 def fit(
@@ -51,8 +52,14 @@ def fit(
 
     With ``resume=True`` the run in ``out`` goes on from its last save as if it had never stopped: on one thread of
     the same machine every weight gets the same bits. Its recipe is the one in the folder; of the arguments only
-    ``data_root``, ``device``, ``threads`` and ``save_every_s`` may then differ. SIGINT (Ctrl-C) and SIGTERM save the
-    state between two steps and raise `Interrupted`, a ``KeyboardInterrupt``.
+    ``data_root``, ``device``, ``threads``, ``cuda_graphs`` and ``save_every_s`` may then differ. SIGINT (Ctrl-C) and
+    SIGTERM save the state between two steps and raise `Interrupted`, a ``KeyboardInterrupt``.
+
+    On a CUDA device a whole step is recorded in a CUDA graph once for each size of batch, after three steps of that
+    size, and then replayed: hundreds of kernels for the price of one launch. It keeps the memory of its activations
+    besides that of evaluation. A network that asks the device for a number on its way (``item``, ``nonzero``, a
+    condition on a tensor) cannot be recorded; ``progress.note`` then gets a sentence that says where it waits, and the
+    run goes on without. ``cuda_graphs=False`` leaves graphs out.
 
     Weights, order, augmentation and dropout follow from ``seed``; the caller's random state is left as it was.
     `RunError` says what is wrong with a recipe, a folder or a checkpoint, or that the loss is no longer finite;
@@ -153,7 +160,7 @@ class _Session:
         self.request, self.device, self.layout = request, device, layout
         self.network = cast("Any", network).to(memory_format=layout) if recipe.channels_last else network
         self.fast = _fast(self.network) if recipe.optimize else self.network  # the same weights; what trains
-        self.optimizer = make_optimizer(network, recipe)
+        self.optimizer = make_optimizer(network, recipe, capturable=device.type == "cuda")
         self.digest = digest(dataset)
         self.identity = {
             "recipe": {name: value for name, value in recipe.to_fields().items() if name not in MAY_CHANGE},
@@ -169,7 +176,8 @@ class _Session:
             self.train_images, self.train_labels, self.recipe.batch_size, self.recipe.seed, self._prepare_training
         )
         self.progress.start(self._plan(len(batches)), position)
-        train(self.fast, self.optimizer, batches, self._validate, self.recipe, position, self)
+        run = make_run(self.fast, self.optimizer, self.recipe, self.device, self.progress.note)
+        train(self.fast, self.optimizer, batches, self._validate, self.recipe, position, self, run)
         return self._finish()
 
     def after_step(self, position: Position) -> None:

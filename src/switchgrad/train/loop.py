@@ -14,14 +14,15 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from switchgrad.errors import RunError
 from switchgrad.train.batches import Batches, seed_for, seed_globals
-from switchgrad.train.evaluation import Evaluation, check_scores
+from switchgrad.train.evaluation import Evaluation
+from switchgrad.train.graphs import Run
 from switchgrad.train.position import Position, Row
 from switchgrad.train.recipe import Recipe
 from switchgrad.train.schedule import learning_rate
+from switchgrad.train.step import Step
 
 
 class Observer(Protocol):
@@ -42,29 +43,26 @@ def train(
     recipe: Recipe,
     position: Position,
     observer: Observer,
+    run: Run | None = None,
 ) -> None:
-    """Train ``model`` in place from ``position`` until the recipe's last epoch, or until patience runs out."""
-    steps = len(batches)
+    """Train ``model`` in place from ``position`` until the recipe's last epoch, or until patience runs out.
+
+    ``run`` makes a step of forward, loss, backward and update: `Step` by default, or one behind graphs.
+    """
+    steps, run = len(batches), run or Step(model, optimizer, recipe)
     while position.epoch < recipe.epochs and not out_of_patience(position, recipe):
         model.train()
         for step in range(position.step, steps):
             start = perf_counter()
             seed_globals(seed_for(recipe.seed, "dropout", position.epoch, step))
             x, y = batches.at(position.epoch, step)
-
-            scores = model(x)  # forward
-            loss = cross_entropy(check_scores(scores, y), y, label_smoothing=recipe.label_smoothing)
-            value = finite(loss, position, recipe)
-
-            optimizer.zero_grad()
-            loss.backward()  # backward
-            if recipe.clip_grad_norm:
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad_norm)
-
             set_rate(optimizer, learning_rate(recipe, position.epoch * steps + step, steps))
-            optimizer.step()  # update
 
-            position.tally(value, int((scores.argmax(1) == y).sum()), len(y))
+            outcome = run(x, y)
+            batches.ahead(position.epoch, step + 1)  # while a device that is not the CPU still works
+            loss, correct = outcome.read()
+
+            position.tally(finite(loss, position, recipe), correct, len(y))
             position.seconds += perf_counter() - start
             observer.after_step(position)
 
@@ -83,8 +81,11 @@ def train(
         observer.after_epoch(row, position.close_epoch(row, recipe.monitor, recipe.min_delta))
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the parameters that learn; those with one axis get no weight decay."""
+def make_optimizer(model: nn.Module, recipe: Recipe, *, capturable: bool = False) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the parameters that learn; those with one axis get no weight decay.
+
+    With ``capturable`` its learning rate lies with the parameters, where a graph that was recorded before reads it.
+    """
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not learning:
         raise RunError("the network has no parameter that requires a gradient, so there is nothing to train")
@@ -93,16 +94,20 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": [p for p in learning if p.dim() <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    rate = torch.tensor(recipe.lr, device=learning[0].device) if capturable else recipe.lr
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+        return torch.optim.AdamW(groups, lr=rate, fused=True, capturable=capturable)
     nesterov = recipe.nesterov and recipe.momentum > 0
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=nesterov, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group of parameters the learning rate of this step."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def out_of_patience(position: Position, recipe: Recipe) -> bool:
@@ -110,13 +115,12 @@ def out_of_patience(position: Position, recipe: Recipe) -> bool:
     return 0 < recipe.patience <= position.waited
 
 
-def finite(loss: Tensor, position: Position, recipe: Recipe) -> float:
-    """The loss as a number; a loss that is infinite or NaN stops the run before it reaches the weights."""
-    value = loss.item()
-    if not math.isfinite(value):
+def finite(loss: float, position: Position, recipe: Recipe) -> float:
+    """The loss; one that is infinite or NaN, which the step has kept from the weights, stops the run."""
+    if not math.isfinite(loss):
         raise RunError(
-            f"the loss became {value} in epoch {position.epoch + 1}, step {position.step + 1}, so training stopped "
+            f"the loss became {loss} in epoch {position.epoch + 1}, step {position.step + 1}, so training stopped "
             f"with the last checkpoint intact; try a lower lr (it is {recipe.lr:g}), more warmup_epochs, "
             "or clip_grad_norm=1"
         )
-    return value
+    return loss

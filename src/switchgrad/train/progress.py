@@ -37,6 +37,9 @@ class Progress:
     def start(self, plan: Plan, position: Position) -> None:
         """Training begins, or goes on, from ``position``."""
 
+    def note(self, sentence: str) -> None:
+        """Something that the run decided, and why: steps that cannot be held by a CUDA graph."""
+
     def step(self, position: Position) -> None:
         """A step is done."""
 

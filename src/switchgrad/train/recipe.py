@@ -155,6 +155,9 @@ class Recipe:
     optimize: bool = setting(
         True, "run chains of layers by fused operators (switchgrad.optimize)", kind.flag, "machine"
     )
+    cuda_graphs: bool = setting(
+        True, "on cuda: record a whole step once for each size of batch, and replay it", kind.flag, "machine"
+    )
     channels_last: bool = setting(False, "keep pictures and weights channels-last in memory", kind.flag, "machine")
     save_every_s: float = setting(
         60.0, "seconds between saves within an epoch; each epoch's end is saved always", kind.real(0, 1e9), "machine"

@@ -14,7 +14,7 @@ from switchgrad.ops import composed
 from switchgrad.ops.cross_entropy import registration as registration
 from switchgrad.ops.routing import is_transformed, is_watched
 
-__all__ = ["cross_entropy"]
+__all__ = ["cross_entropy", "cross_entropy_with_gradient"]
 
 _REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 
@@ -65,6 +65,47 @@ def cross_entropy(
     else:
         loss = torch.ops.switchgrad.cross_entropy_values(rows, *args)
     return loss.reshape(target.shape) if reduction == "none" else loss
+
+
+def cross_entropy_with_gradient(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """`cross_entropy` of rows and its gradient at once, off the tape: for training steps, which need no more.
+
+    Shapes: ``input`` (N, C), ``target`` (N), and all else as there, but ``reduction`` is "mean" or "sum". Returns the
+    loss, a number, and its gradient (N, C), from which backward goes on: ``torch.autograd.backward(scores, gradient)``
+    leaves what ``loss.backward()`` would. It saves a small network the part of the tape that is the loss.
+
+    Neither of the two is differentiable again. Raises `GeometryError` for shapes, targets and options that do not fit.
+
+    >>> import torch
+    >>> scores = torch.tensor([[2.0, 0.0], [0.0, 0.0]], requires_grad=True)
+    >>> loss, gradient = cross_entropy_with_gradient(scores, torch.tensor([0, 1]))
+    >>> loss.requires_grad, gradient[1]
+    (False, tensor([ 0.2500, -0.2500]))
+    """
+    if input.dim() != 2 or reduction not in ("mean", "sum"):
+        raise GeometryError(
+            f'the input has shape {tuple(input.shape)} and reduction is "{reduction}"; give rows (N, C) and "mean" or '
+            '"sum", as the gradient of one number is asked for'
+        )
+    _check(input, target, weight, reduction, label_smoothing)
+    rows = input.detach()
+    args = (weight, ignore_index, label_smoothing)
+    if rows.device.type == "cpu":
+        return torch.ops.switchgrad.cross_entropy.default(rows, target, *args, _REDUCTIONS[reduction])
+    # The reference asks the device about the targets; PyTorch's kernels check them where they are.
+    with torch.enable_grad():
+        leaf = rows.requires_grad_()
+        loss = F.cross_entropy(
+            leaf, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
+        )
+    return loss.detach(), torch.autograd.grad(loss, leaf)[0]
 
 
 class _CrossEntropy(torch.autograd.Function):
