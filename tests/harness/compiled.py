@@ -9,21 +9,20 @@ from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from triton.runtime.jit import JITFunction, mangle_type
+from triton.compiler import ASTSource, make_backend
+from triton.runtime.jit import JITFunction, create_function_from_signature
 
 
 def compile_only(target: GPUTarget, seen: list[str]) -> Callable[..., None]:
-    """What takes the place of a kernel's launch: compiles it for ``target`` with the arguments' types."""
+    """What takes the place of a kernel's launch: the same steps up to the machine code, for a GPU that is not here."""
+    backend = make_backend(target)
 
     def run(self: JITFunction, *args: Any, grid: Any, warmup: bool, **constants: Any) -> None:
-        given = {**dict(zip(self.arg_names, args, strict=False)), **constants}
-        fixed = {parameter.name for parameter in self.params if parameter.is_constexpr}
-        signature = {n: "constexpr" if n in fixed else mangle_type(v) for n, v in given.items()}
-        signature = {name: signature[name] for name in self.arg_names}
-        source = ASTSource(self, signature, {name: given[name] for name in fixed})
-        options = {name: value for name, value in constants.items() if name not in self.arg_names}
-        compiled = triton.compile(source, target=target, options=options)
+        bind = create_function_from_signature(self.signature, self.params, backend)
+        bound, specialization, options = bind(*args, **constants, debug=False)
+        options, signature, fixed, attributes = self._pack_args(backend, constants, bound, specialization, options)
+        source = ASTSource(self, signature, fixed, attributes)
+        compiled = triton.compile(source, target=target, options=options.__dict__)
         if "cubin" not in compiled.asm:
             raise AssertionError(f"{self.__name__} was not assembled")
         text = compiled.asm["ptx"]

@@ -47,10 +47,10 @@ def max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *ar
         tiles.rows,
         tiles.columns,
         result.channels,
-        *result.size,
-        *coded.size,
-        *sent.strides,
-        *coded.strides,
+        result.size,
+        coded.size,
+        sent.strides,
+        coded.strides,
         **constants(win),
         ACC=accumulator(pooled.dtype),
         **cut(tiles, result, is_wide(sent, coded, result)),
@@ -78,12 +78,15 @@ def pooled_shape(input: Tensor, win: Window) -> tuple[int, ...]:
     return (*input.shape[: -win.dims], *win.output_size(input.shape[-win.dims :]))
 
 
-def constants(win: Window) -> dict[str, int]:
+def constants(win: Window) -> dict[str, tuple[int, int, int]]:
     """The window as the kernels name its sizes: K cells, S stride, B padding at the beginning, D dilation."""
     begins = [begin for begin, _ in win.padding]
-    parts = {"K": three(win.kernel_size, 1), "S": three(win.stride, 1), "B": three(begins, 0)}
-    parts["D"] = three(win.dilation, 1)
-    return {f"{letter}{axis}": size for letter, sizes in parts.items() for axis, size in zip("DHW", sizes, strict=True)}
+    return {
+        "K": three(win.kernel_size, 1),
+        "S": three(win.stride, 1),
+        "B": three(begins, 0),
+        "D": three(win.dilation, 1),
+    }
 
 
 def cut(tiles: Tiles, result: Maps, wide: bool) -> dict[str, Any]:
@@ -119,9 +122,9 @@ def _pool(input: Tensor, values: Tensor, codes: Tensor | None, win: Window) -> N
         tiles.rows,
         tiles.columns,
         given.channels,
-        *given.size,
-        *given.strides,
-        *result.size,
+        given.size,
+        result.size,
+        given.strides,
         **constants(win),
         LOWEST=lowest(input.dtype),
         ACC=accumulator(input.dtype),
@@ -144,10 +147,10 @@ def _follow(codes: Tensor, input: Tensor | None, output: Tensor, size: tuple[int
         tiles.rows,
         tiles.columns,
         result.channels,
-        *result.size,
-        *size,
-        *coded.strides,
-        *given.strides,
+        size,
+        result.size,
+        coded.strides,
+        given.strides,
         **constants(win),
         INDEX=input is None,
         **cut(tiles, result, is_wide(given, coded, result)),

@@ -1,7 +1,8 @@
 """Max pooling with switches, in Triton's language: forward, and the way down and up by the switches.
 
 Windows of signals, pictures and volumes are all windows over three axes; what an input does not have is an axis of one
-cell. The window is known when a kernel is compiled, sizes and strides are not.
+cell. The window is known when a kernel is compiled: ``K`` cells, ``S`` stride, ``B`` padding at the beginning and ``D``
+dilation, three of each. Sizes (three axes) and strides (n, c and three axes) are not.
 """
 # pyright: basic, reportMissingImports=false
 
@@ -20,20 +21,10 @@ def best_cell(
     d,
     h,
     w,
-    sn,
-    sc,
-    sd,
-    sh,
-    sw,
-    depth,
-    height,
-    width,
-    KD: tl.constexpr,
-    KH: tl.constexpr,
-    KW: tl.constexpr,
-    DD: tl.constexpr,
-    DH: tl.constexpr,
-    DW: tl.constexpr,
+    size,
+    strides,
+    K: tl.constexpr,
+    D: tl.constexpr,
     LOWEST: tl.constexpr,
     ACC: tl.constexpr,
     ROWS: tl.constexpr,
@@ -43,20 +34,21 @@ def best_cell(
 
     The first of equals wins, NaN wins, of several NaN the last; cells outside take no part.
     """
-    first = input + (n * sn + c * sc + d * sd + h * sh + w * sw)
+    first = input + (n * strides[0] + c * strides[1] + d * strides[2] + h * strides[3] + w * strides[4])
     best = tl.full((ROWS, COLUMNS), LOWEST, input.dtype.element_ty)
     code = tl.full((ROWS, COLUMNS), -1, tl.int32)
-    for i in range(KD):
-        in_depth = (d + i * DD >= 0) & (d + i * DD < depth)
-        for j in range(KH):
-            in_rows = in_depth & (h + j * DH >= 0) & (h + j * DH < height)
-            for k in range(KW):
-                inside = mask & in_rows & (w + k * DW >= 0) & (w + k * DW < width)
-                x = tl.load(first + (i * DD * sd + j * DH * sh + k * DW * sw), mask=inside)
+    for i in range(K[0]):
+        in_depth = (d + i * D[0] >= 0) & (d + i * D[0] < size[0])
+        for j in range(K[1]):
+            in_rows = in_depth & (h + j * D[1] >= 0) & (h + j * D[1] < size[1])
+            for k in range(K[2]):
+                inside = mask & in_rows & (w + k * D[2] >= 0) & (w + k * D[2] < size[2])
+                away = i * D[0] * strides[2] + j * D[1] * strides[3] + k * D[2] * strides[4]
+                x = tl.load(first + away, mask=inside)
                 key = x.to(ACC)
                 wins = inside & ((key > best.to(ACC)) | (key != key) | (code < 0))
                 best = tl.where(wins, x, best)
-                code = tl.where(wins, (i * KH + j) * KW + k, code)
+                code = tl.where(wins, (i * K[1] + j) * K[2] + k, code)
     return best, code
 
 
@@ -68,29 +60,13 @@ def pool(
     rows,
     columns,
     channels,
-    depth,
-    height,
-    width,
-    sn,
-    sc,
-    sd,
-    sh,
-    sw,
-    places_d,
-    places_h,
-    places_w,
-    KD: tl.constexpr,
-    KH: tl.constexpr,
-    KW: tl.constexpr,
-    SD: tl.constexpr,
-    SH: tl.constexpr,
-    SW: tl.constexpr,
-    BD: tl.constexpr,
-    BH: tl.constexpr,
-    BW: tl.constexpr,
-    DD: tl.constexpr,
-    DH: tl.constexpr,
-    DW: tl.constexpr,
+    size,
+    places,
+    strides,
+    K: tl.constexpr,
+    S: tl.constexpr,
+    B: tl.constexpr,
+    D: tl.constexpr,
     LOWEST: tl.constexpr,
     ACC: tl.constexpr,
     CODED: tl.constexpr,
@@ -101,11 +77,9 @@ def pool(
 ):
     """Values, and codes where they are wanted."""
     row, column, mask = tile_of(rows, columns, ROWS, COLUMNS, WIDE)
-    n, c, d, h, w = places_of(row, column, channels, places_d, places_h, places_w, LAST)
-    best, code = best_cell(
-        input, mask, n, c, d * SD - BD, h * SH - BH, w * SW - BW, sn, sc, sd, sh, sw, depth, height, width,
-        KD, KH, KW, DD, DH, DW, LOWEST, ACC, ROWS, COLUMNS,
-    )  # fmt: skip
+    n, c, d, h, w = places_of(row, column, channels, places, LAST)
+    d, h, w = d * S[0] - B[0], h * S[1] - B[1], w * S[2] - B[2]
+    best, code = best_cell(input, mask, n, c, d, h, w, size, strides, K, D, LOWEST, ACC, ROWS, COLUMNS)
     to = row * columns + column
     tl.store(values + to, best, mask=mask)
     if CODED:
@@ -120,34 +94,14 @@ def route(
     rows,
     columns,
     channels,
-    depth,
-    height,
-    width,
-    places_d,
-    places_h,
-    places_w,
-    gn,
-    gc,
-    gd,
-    gh,
-    gw,
-    cn,
-    cc,
-    cd,
-    ch,
-    cw,
-    KD: tl.constexpr,
-    KH: tl.constexpr,
-    KW: tl.constexpr,
-    SD: tl.constexpr,
-    SH: tl.constexpr,
-    SW: tl.constexpr,
-    BD: tl.constexpr,
-    BH: tl.constexpr,
-    BW: tl.constexpr,
-    DD: tl.constexpr,
-    DH: tl.constexpr,
-    DW: tl.constexpr,
+    size,
+    places,
+    sent,
+    coded,
+    K: tl.constexpr,
+    S: tl.constexpr,
+    B: tl.constexpr,
+    D: tl.constexpr,
     ACC: tl.constexpr,
     LAST: tl.constexpr,
     ROWS: tl.constexpr,
@@ -157,71 +111,33 @@ def route(
     """Each cell of the input adds up the numbers of the windows that it won, in row-major order of the windows.
 
     A cell at h lies in the windows p with 0 <= h + b - p s <= d (R - 1): at most ceil(E / s) of them an axis.
+    ``sent`` and ``coded`` are the strides of the numbers and of the codes.
     """
     row, column, mask = tile_of(rows, columns, ROWS, COLUMNS, WIDE)
-    n, c, d, h, w = places_of(row, column, channels, depth, height, width, LAST)
-    SPAN_D: tl.constexpr = (DD * (KD - 1) + SD) // SD
-    SPAN_H: tl.constexpr = (DH * (KH - 1) + SH) // SH
-    SPAN_W: tl.constexpr = (DW * (KW - 1) + SW) // SW
+    n, c, d, h, w = places_of(row, column, channels, size, LAST)
+    MEETS_D: tl.constexpr = (D[0] * (K[0] - 1) + S[0]) // S[0]
+    MEETS_H: tl.constexpr = (D[1] * (K[1] - 1) + S[1]) // S[1]
+    MEETS_W: tl.constexpr = (D[2] * (K[2] - 1) + S[2]) // S[2]
     sum = tl.zeros((ROWS, COLUMNS), ACC)
-    for i in range(SPAN_D):
-        pd = (d + BD) // SD - (SPAN_D - 1) + i
-        away_d = d + BD - pd * SD
-        in_depth = (pd >= 0) & (pd < places_d) & (away_d % DD == 0) & (away_d < DD * KD)
-        for j in range(SPAN_H):
-            ph = (h + BH) // SH - (SPAN_H - 1) + j
-            away_h = h + BH - ph * SH
-            in_rows = in_depth & (ph >= 0) & (ph < places_h) & (away_h % DH == 0) & (away_h < DH * KH)
-            for k in range(SPAN_W):
-                pw = (w + BW) // SW - (SPAN_W - 1) + k
-                away_w = w + BW - pw * SW
-                inside = mask & in_rows & (pw >= 0) & (pw < places_w) & (away_w % DW == 0) & (away_w < DW * KW)
-                cell = ((away_d // DD) * KH + away_h // DH) * KW + away_w // DW
-                code = tl.load(codes + (n * cn + c * cc + pd * cd + ph * ch + pw * cw), mask=inside, other=0)
+    for i in range(MEETS_D):
+        pd = (d + B[0]) // S[0] - (MEETS_D - 1) + i
+        z = d + B[0] - pd * S[0]
+        in_depth = (pd >= 0) & (pd < places[0]) & (z % D[0] == 0) & (z < D[0] * K[0])
+        for j in range(MEETS_H):
+            ph = (h + B[1]) // S[1] - (MEETS_H - 1) + j
+            y = h + B[1] - ph * S[1]
+            in_rows = in_depth & (ph >= 0) & (ph < places[1]) & (y % D[1] == 0) & (y < D[1] * K[1])
+            for k in range(MEETS_W):
+                pw = (w + B[2]) // S[2] - (MEETS_W - 1) + k
+                x = w + B[2] - pw * S[2]
+                inside = mask & in_rows & (pw >= 0) & (pw < places[2]) & (x % D[2] == 0) & (x < D[2] * K[2])
+                cell = (z // D[0] * K[1] + y // D[1]) * K[2] + x // D[2]
+                at = n * coded[0] + c * coded[1] + pd * coded[2] + ph * coded[3] + pw * coded[4]
+                code = tl.load(codes + at, mask=inside, other=0)
                 won = inside & (code.to(tl.int32) == cell)
-                g = tl.load(pooled + (n * gn + c * gc + pd * gd + ph * gh + pw * gw), mask=won, other=0)
-                sum += g.to(ACC)
+                at = n * sent[0] + c * sent[1] + pd * sent[2] + ph * sent[3] + pw * sent[4]
+                sum += tl.load(pooled + at, mask=won, other=0).to(ACC)
     tl.store(total + row * columns + column, sum.to(total.dtype.element_ty), mask=mask)
-
-
-@triton.jit
-def winner_of(
-    codes,
-    mask,
-    n,
-    c,
-    d,
-    h,
-    w,
-    cn,
-    cc,
-    cd,
-    ch,
-    cw,
-    depth,
-    height,
-    width,
-    KD: tl.constexpr,
-    KH: tl.constexpr,
-    KW: tl.constexpr,
-    SD: tl.constexpr,
-    SH: tl.constexpr,
-    SW: tl.constexpr,
-    BD: tl.constexpr,
-    BH: tl.constexpr,
-    BW: tl.constexpr,
-    DD: tl.constexpr,
-    DH: tl.constexpr,
-    DW: tl.constexpr,
-):
-    """Coordinates of the winner of each place d, h, w, and where there is one inside the input."""
-    code = tl.load(codes + (n * cn + c * cc + d * cd + h * ch + w * cw), mask=mask, other=0).to(tl.int32)
-    named = mask & (code >= 0) & (code < KD * KH * KW)
-    z = d * SD - BD + code // (KH * KW) * DD
-    y = h * SH - BH + code // KW % KH * DH
-    x = w * SW - BW + code % KW * DW
-    inside = named & (z >= 0) & (z < depth) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    return z, y, x, inside
 
 
 @triton.jit
@@ -232,34 +148,14 @@ def follow(
     rows,
     columns,
     channels,
-    places_d,
-    places_h,
-    places_w,
-    depth,
-    height,
-    width,
-    cn,
-    cc,
-    cd,
-    ch,
-    cw,
-    sn,
-    sc,
-    sd,
-    sh,
-    sw,
-    KD: tl.constexpr,
-    KH: tl.constexpr,
-    KW: tl.constexpr,
-    SD: tl.constexpr,
-    SH: tl.constexpr,
-    SW: tl.constexpr,
-    BD: tl.constexpr,
-    BH: tl.constexpr,
-    BW: tl.constexpr,
-    DD: tl.constexpr,
-    DH: tl.constexpr,
-    DW: tl.constexpr,
+    size,
+    places,
+    coded,
+    strides,
+    K: tl.constexpr,
+    S: tl.constexpr,
+    B: tl.constexpr,
+    D: tl.constexpr,
     INDEX: tl.constexpr,
     LAST: tl.constexpr,
     ROWS: tl.constexpr,
@@ -268,13 +164,17 @@ def follow(
 ):
     """What the input holds at each winner (0: none won), or with INDEX the winner's flat index (-1: none won)."""
     row, column, mask = tile_of(rows, columns, ROWS, COLUMNS, WIDE)
-    n, c, d, h, w = places_of(row, column, channels, places_d, places_h, places_w, LAST)
-    z, y, x, inside = winner_of(
-        codes, mask, n, c, d, h, w, cn, cc, cd, ch, cw, depth, height, width,
-        KD, KH, KW, SD, SH, SW, BD, BH, BW, DD, DH, DW,
-    )  # fmt: skip
+    n, c, d, h, w = places_of(row, column, channels, places, LAST)
+    at = n * coded[0] + c * coded[1] + d * coded[2] + h * coded[3] + w * coded[4]
+    code = tl.load(codes + at, mask=mask, other=0).to(tl.int32)
+    named = mask & (code >= 0) & (code < K[0] * K[1] * K[2])
+    z = d * S[0] - B[0] + code // (K[1] * K[2]) * D[0]
+    y = h * S[1] - B[1] + code // K[2] % K[1] * D[1]
+    x = w * S[2] - B[2] + code % K[2] * D[2]
+    inside = named & (z >= 0) & (z < size[0]) & (y >= 0) & (y < size[1]) & (x >= 0) & (x < size[2])
     if INDEX:
-        found = tl.where(inside, (z.to(tl.int64) * height + y) * width + x, -1)
+        found = tl.where(inside, (z.to(tl.int64) * size[1] + y) * size[2] + x, -1)
     else:
-        found = tl.load(input + (n * sn + c * sc + z * sd + y * sh + x * sw), mask=inside, other=0)
+        at = n * strides[0] + c * strides[1] + z * strides[2] + y * strides[3] + x * strides[4]
+        found = tl.load(input + at, mask=inside, other=0)
     tl.store(output + row * columns + column, found, mask=mask)

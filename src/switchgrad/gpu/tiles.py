@@ -19,21 +19,21 @@ def tile_of(rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WIDE: tl.c
 
 
 @triton.jit
-def places_of(row, column, channels, depth, height, width, LAST: tl.constexpr):
+def places_of(row, column, channels, size, LAST: tl.constexpr):
     """Picture, channel and the three coordinates of each number of a tile, by the result's memory order.
 
     Coordinates that a whole row shares are computed once a row: divisions are what such kernels cost.
     """
     if LAST:
-        w = row % width
-        row = row // width
+        w = row % size[2]
+        row = row // size[2]
         c = column
     else:
         w = column
-    h = row % height
-    row = row // height
-    d = row % depth
-    n = row // depth
+    h = row % size[1]
+    row = row // size[1]
+    d = row % size[0]
+    n = row // size[0]
     if not LAST:
         c = n % channels
         n = n // channels
