@@ -48,6 +48,8 @@ SCHEMAS = {
     "bias_relu_dropout": "(Tensor input, Tensor? bias, Tensor seed, float p, int axis) -> Tensor",
     "cross_entropy": f"({_LOSS}) -> (Tensor loss, Tensor grad)",
     "cross_entropy_values": f"({_LOSS}) -> Tensor",
+    "stochastic_pool": f"(Tensor input, Tensor seed, {_WINDOW}) -> (Tensor values, Tensor codes)",
+    "max_pool_dropout": f"(Tensor input, Tensor seed, float p, {_WINDOW}) -> (Tensor values, Tensor codes)",
     "max_unpool": "(Tensor values, Tensor indices, SymInt[] output_size) -> Tensor",
     "avg_pool": f"(Tensor input, {_AVERAGE}) -> Tensor",
     "avg_pool_spread": f"(Tensor pooled, SymInt[] input_size, {_AVERAGE}, bool channels_last) -> Tensor",

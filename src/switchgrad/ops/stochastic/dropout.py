@@ -7,9 +7,11 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
+from switchgrad.ops.counted import new_seed
 from switchgrad.ops.layout import in_layout_of, no_winner
 from switchgrad.ops.max_pool.autograd import pool_with_codes
 from switchgrad.ops.routing import gather
+from switchgrad.ops.stochastic.autograd import pool_by_words
 from switchgrad.ops.stochastic.draws import probability, uniform
 from switchgrad.ops.stochastic.stochastic_pool import Pooled
 from switchgrad.ops.switches import Switches
@@ -44,9 +46,12 @@ def max_pool_dropout2d(
     sign (where no activation is positive: :math:`(1 - p)^n a_{(n)}`). Padded cells take no part and are not counted
     in n. NaN that is kept wins; in evaluation it makes its window NaN.
 
-    A cell is dropped where its number in ``samples`` (in [0, 1), of the input's shape; drawn from ``generator`` where
-    not given) is below ``p``. Under ``torch.compile`` give samples: the inductor draws its own numbers.
-    ``return_switches`` adds the `Switches`; a window whose largest is a dropped cell has no winner (255).
+    A cell is dropped where its number is below ``p``. The numbers are counter-based (`switchgrad.ops.counted`): known
+    by the cell's place and a seed, which comes from ``generator`` (default: PyTorch's); drawn in the kernel, never
+    stored, the same in every layout and with any number of threads. `dropout` of a contiguous input with the same seed
+    drops the same cells. Or give ``samples``, numbers in [0, 1) of the input's shape. Under ``torch.compile`` give
+    samples for eager's result: the inductor draws its own seed. ``return_switches`` adds the `Switches`; a window
+    whose largest is a dropped cell has no winner (255).
 
     Backward: the gradient goes to the winner, nowhere where a dropped cell won (one byte kept, not the mask); in
     evaluation each cell gets its weight. Raises `GeometryError` for shapes, windows, samples and ``p`` that do not fit.
@@ -123,13 +128,23 @@ def _max_pool_dropout(
         if return_switches:
             raise GeometryError("return_switches is set, but in evaluation no cell wins; set training=True")
         return in_layout_of(input, _expectation(wide(input), win, p).to(input.dtype))
+    values, codes = _pooled(input, win, p, generator, samples)
+    return (values, Switches(codes, win, tuple(input.shape[-win.dims :]))) if return_switches else values
+
+
+def _pooled(
+    input: Tensor, win: Window, p: float, generator: torch.Generator | None, samples: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    if samples is None and p < 1:
+        return pool_by_words("max_pool_dropout", input, new_seed(generator, input.device), win, p)
     with torch.no_grad():
-        kept = in_layout_of(input, uniform(wide(input), input.shape, samples, generator) >= p)
+        numbers = input.new_zeros(input.shape) if samples is None else samples
+        generator = None if samples is None else generator
+        kept = in_layout_of(input, uniform(wide(input), input.shape, numbers, generator) >= p)
         _, codes = pool_with_codes(torch.where(kept, input.detach(), 0), win)
         won = gather(kept.to(torch.uint8), codes, win)
         codes = torch.where(won > 0, codes, no_winner(codes.dtype))
-    values = gather(input, codes, win)
-    return (values, Switches(codes, win, tuple(input.shape[-win.dims :]))) if return_switches else values
+    return gather(input, codes, win), codes
 
 
 def _expectation(input: Tensor, win: Window, p: float) -> Tensor:

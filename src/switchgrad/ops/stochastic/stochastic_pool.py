@@ -9,12 +9,15 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
+from switchgrad.ops.counted import new_seed
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.max_pool.autograd import pool_with_codes
 from switchgrad.ops.routing import gather
+from switchgrad.ops.stochastic.autograd import pool_by_words
 from switchgrad.ops.stochastic.draws import uniform
+from switchgrad.ops.stochastic.reference import winners
 from switchgrad.ops.switches import Switches
-from switchgrad.ops.windows import cells, checked_window, wide, windows
+from switchgrad.ops.windows import checked_window, wide, windows
 
 Pooled: TypeAlias = Any  # Tensor; with return_switches (Tensor, Switches)
 
@@ -44,9 +47,11 @@ def stochastic_pool2d(
     training in every case. A window with NaN or +inf gives what max pooling gives. A window that hops over the whole
     input gives 0 and no winner.
 
-    The draw takes the first cell whose running sum exceeds ``samples`` times the sum; ``samples`` are numbers in
-    [0, 1) of the pooled shape, drawn from ``generator`` (default: PyTorch's) where they are not given. Under
-    ``torch.compile`` give samples: the inductor draws its own numbers. ``return_switches`` adds the `Switches`.
+    The draw takes the first cell whose running sum exceeds u times the sum. The numbers u are counter-based
+    (`switchgrad.ops.counted`): functions of one seed, which comes from ``generator`` (default: PyTorch's), and of the
+    window's place; drawn in the kernel, never stored, the same in every layout and with any number of threads. Or give
+    ``samples``, numbers in [0, 1) of the pooled shape. Under ``torch.compile`` give samples for eager's result: the
+    inductor draws its own seed. ``return_switches`` adds the `Switches`.
 
     Backward: the gradient goes to the cell that was drawn (one byte kept); in evaluation
     :math:`\partial y / \partial a_i = (2 a_i - y) / \sum_j a_j`. Raises `GeometryError` for shapes, windows and
@@ -120,33 +125,21 @@ def _stochastic_pool(
         if return_switches:
             raise GeometryError("return_switches is set, but in evaluation no cell wins; set training=True")
         return in_layout_of(input, _expectation(wide(input), win).to(input.dtype))
-    with torch.no_grad():
-        codes = _drawn(input.detach(), win, generator, samples)
-    values = gather(input, codes, win)
+    values, codes = _drawn(input, win, generator) if samples is None else _given(input, win, generator, samples)
     return (values, Switches(codes, win, tuple(input.shape[-win.dims :]))) if return_switches else values
 
 
-def _drawn(input: Tensor, win: Window, generator: torch.Generator | None, samples: Tensor | None) -> Tensor:
-    """The winners' codes. Where no draw decides (NaN, infinities) it is max pooling's."""
-    best, codes = pool_with_codes(input, win)
-    best, input = wide(best), wide(input)
-    thresholds = uniform(best, best.shape, samples, generator)
-    # Divided by the largest, sums do not overflow.
-    scale = torch.where((best > 0) & best.isfinite(), best, 1)
+def _drawn(input: Tensor, win: Window, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    return pool_by_words("stochastic_pool", input, new_seed(generator, input.device), win)
 
-    def weight(cell: Tensor) -> Tensor:
-        return torch.where(best > 0, cell.clamp_min(0) / scale, (cell > -torch.inf).to(cell.dtype))
 
-    lowest = -torch.inf
-    total = torch.zeros_like(best)
-    for _, cell in cells(input, win, lowest):
-        total = total + weight(cell)
-    threshold, running, open_ = thresholds * total, torch.zeros_like(best), best.isfinite()
-    for offset, cell in cells(input, win, lowest):
-        running = running + weight(cell)
-        passes = open_ & (running > threshold)
-        codes, open_ = torch.where(passes, offset, codes), open_ & ~passes
-    return codes
+def _given(input: Tensor, win: Window, generator: torch.Generator | None, samples: Tensor) -> tuple[Tensor, Tensor]:
+    """The draw of given numbers, from operators that PyTorch knows."""
+    with torch.no_grad():
+        detached = input.detach()
+        best, codes = pool_with_codes(detached, win)
+        codes = winners(detached, win, uniform(wide(best), best.shape, samples, generator), best, codes)
+    return gather(input, codes, win), codes
 
 
 def _expectation(input: Tensor, win: Window) -> Tensor:

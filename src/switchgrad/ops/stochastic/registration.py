@@ -1,0 +1,25 @@
+"""Registers random pooling for devices without a kernel of their own, and its shapes for tracing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from switchgrad.kernels.schema import LIBRARY
+from switchgrad.ops.max_pool.registration import max_pool_shapes
+from switchgrad.ops.stochastic import reference
+
+
+def _stochastic_pool(input: Tensor, _: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+    return max_pool_shapes(input, *args)
+
+
+def _max_pool_dropout(input: Tensor, _: Tensor, __: float, *args: Any) -> tuple[Tensor, Tensor]:
+    return max_pool_shapes(input, *args)
+
+
+for _name, _fake in (("stochastic_pool", _stochastic_pool), ("max_pool_dropout", _max_pool_dropout)):
+    LIBRARY.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")
+    torch.library.register_fake(f"switchgrad::{_name}", _fake, lib=LIBRARY)
