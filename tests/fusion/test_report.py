@@ -66,6 +66,41 @@ def test_a_wide_convolution_is_fused_in_training_alone():
     assert found["1", "2"] == "ops.relu_max_pool2d"
 
 
+class Called(nn.Module):
+    """A convolution as a function, of a weight that it holds itself and of one of a layer's."""
+
+    def __init__(self, channels, dtype=torch.float32):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8, channels, 3, 3, dtype=dtype))
+        self.inner = nn.Conv2d(channels, 8, 3, dtype=dtype)
+
+    def forward(self, x):
+        one = F.max_pool2d(F.relu(F.conv2d(x, self.weight)), 2)
+        return one + F.max_pool2d(F.relu(F.conv2d(x, self.inner.weight, self.inner.bias)), 2)
+
+
+def test_a_called_convolution_keeps_the_rules_of_a_layer():
+    found = rows(Called(64), "evaluation")
+    assert "64 channels" in found["conv2d",]
+    assert "64 channels" in found["conv2d_1",]
+    narrow = rows(Called(63), "evaluation")
+    assert narrow["conv2d", "relu", "max_pool2d"] == narrow["conv2d_1", "relu_1", "max_pool2d_1"]
+    assert narrow["conv2d", "relu", "max_pool2d"] == "ops.conv_relu_max_pool2d"
+    assert rows(Called(4, torch.float16))["conv2d",].startswith("the kernel takes float32")
+
+
+def test_autocast_is_told():
+    model, x = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2)), torch.randn(1, 1, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert rows(model)["0", "1", "2"] == "conv2d and ops.relu_max_pool2d, while autocast is on"
+        with torch.profiler.profile() as profile:
+            switchgrad.optimize(model)(x)
+    assert rows(model)["0", "1", "2"] == "ops.conv_relu_max_pool2d"
+    ran = {event.key for event in profile.key_averages()}
+    assert {"aten::conv2d", "switchgrad::relu_max_pool"} <= ran
+    assert "switchgrad::conv_max_pool" not in ran
+
+
 def test_without_the_library_nothing_is_called_fused(monkeypatch):
     monkeypatch.setattr(native, "LIBRARY", None)
     model = nn.Sequential(nn.ReLU(), nn.MaxPool2d(2))

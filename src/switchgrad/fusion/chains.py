@@ -41,7 +41,7 @@ class Block:
     def runs(self) -> str:
         """What runs, for the report."""
         folded = any(link.kind.startswith("folded") for link in self.links)
-        return f"{self.rule.operator}, batch norm folded in" if folded else self.rule.operator
+        return f"{self.rule.runs}, batch norm folded in" if folded else self.rule.runs
 
     @property
     def stages(self) -> tuple[Stage, ...]:

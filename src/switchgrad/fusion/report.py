@@ -60,8 +60,8 @@ def _outcome(row: Row) -> str:
 def report(model: nn.Module) -> Report:
     """What of ``model`` runs fused once it is optimized, and why the rest does not; see `optimize`.
 
-    It reads the model as it is now: with the hooks that it has now, for instance. ``model`` may be optimized already
-    or not; nothing is changed.
+    It reads the model as it is now: with the hooks that it has now, for instance, and for autocast if it is called
+    within it. ``model`` may be optimized already or not; nothing is changed.
 
     >>> print(report(nn.Sequential(nn.Conv1d(8, 8, 3), nn.MaxPool1d(2), nn.Dropout())))
     operations  mode      runs

@@ -36,7 +36,8 @@ class Rule:
     """``run(input, **fields of all stages)`` computes the chain ``kinds``; ``operator`` is its name in the report.
 
     ``refuses`` looks at a chain of the right kinds and says why it cannot be taken, or nothing; ``slow`` says, where
-    nothing was measured, why it would not gain in a mode (training or not).
+    nothing was measured, why it would not gain in a mode (training or not). ``autocast`` is what runs instead while
+    autocast is on, if it is something else.
     """
 
     kinds: tuple[str, ...]
@@ -44,6 +45,14 @@ class Rule:
     run: Callable[..., Tensor]
     refuses: Callable[[Sequence[Stage]], str] = _always
     slow: Callable[[Sequence[Stage], bool], str] = _fast
+    autocast: str = ""
+
+    @property
+    def runs(self) -> str:
+        """What runs now."""
+        if self.autocast and torch.is_autocast_enabled("cpu"):
+            return f"{self.autocast}, while autocast is on"
+        return self.operator
 
 
 def _native(stages: Sequence[Stage]) -> str:
@@ -110,7 +119,8 @@ def _conv_pool(*, relu: bool) -> Rule:
         return _relu_pool2d(maps, **pooling) if relu else _POOL2D.run(maps, **pooling)
 
     kinds = ("conv2d", "act", "pool2d") if relu else ("conv2d", "pool2d")
-    return Rule(kinds, f"ops.{ours.__name__}", conv_pool, _conv_kernel, _wide)
+    steps = f"conv2d and ops.{'relu_max_pool2d' if relu else 'max_pool2d'}"
+    return Rule(kinds, f"ops.{ours.__name__}", conv_pool, _conv_kernel, _wide, autocast=steps)
 
 
 # Where a convolution reads so many channels, oneDNN runs at the machine's limit: the fused kernel then gains by its

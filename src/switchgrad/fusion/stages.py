@@ -8,11 +8,11 @@ counts; a function's are what stood in the call.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from switchgrad import nn as own
@@ -64,7 +64,20 @@ def read(node: fx.Node, modules: Mapping[str, nn.Module]) -> Stage | None:
     bound = None if call is None else _bind(call, node)
     if call is None or bound is None or not isinstance(bound.pop("input"), fx.Node):
         return None
-    return call.read(node, bound)
+    stage = call.read(node, bound)
+    return None if stage is None else replace(stage, facts={**stage.facts, **_held(bound, modules)})
+
+
+def _held(given: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """The tensors among a function's arguments that are attributes of a module: rules look at their sizes."""
+    held: dict[str, Tensor] = {}
+    for name, value in given.items():
+        if isinstance(value, fx.Node) and value.op == "get_attr":
+            path, _, attribute = str(value.target).rpartition(".")
+            tensor = getattr(modules.get(path), attribute, None)
+            if isinstance(tensor, Tensor):
+                held[name] = tensor
+    return held
 
 
 # -- layers
