@@ -69,6 +69,8 @@ def run(script: str, measure: Callable[[argparse.Namespace], list[dict[str, Any]
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--seconds", type=float, default=1.5, help="time for each row")
     parser.add_argument("--compile", action="store_true", help="torch.compile among the peers, where the script has it")
+    parser.add_argument("--tune", action="store_true", help="optimize(..., tune=True) too, where the script has it")
+    parser.add_argument("--update", action="store_true", help="with --only: replace these rows in the committed file")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
     if options.memory:
@@ -81,11 +83,25 @@ def run(script: str, measure: Callable[[argparse.Namespace], list[dict[str, Any]
         # A failed measurement fails the run; it does not become an empty cell.
         done = subprocess.run(command, env=os.environ | extra, stdout=subprocess.PIPE, text=True, check=True)
         rows += [{"memory": memory, **row} for row in json.loads(done.stdout)]
-    if not options.only:
-        RESULTS.mkdir(exist_ok=True)
-        result = {"benchmark": script, "environment": environment(), "rows": rows}
-        (RESULTS / f"{script}.json").write_text(json.dumps(result, indent=1) + "\n")
+    if options.update or not options.only:
+        _write(script, rows, older=_rows_on_file(script) if options.update else [])
     print(table(rows))
+
+
+def _rows_on_file(script: str) -> list[dict[str, Any]]:
+    return json.loads((RESULTS / f"{script}.json").read_text())["rows"]
+
+
+def _write(script: str, rows: list[dict[str, Any]], older: list[dict[str, Any]]) -> None:
+    """Rows of the same name take the place of older ones; new ones stand last within their allocator."""
+    found = {(row["memory"], row["case"]): row for row in [*older, *rows]}
+    result = {
+        "benchmark": script,
+        "environment": environment(),
+        "rows": sorted(found.values(), key=lambda row: row["memory"]),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{script}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def table(rows: list[dict[str, Any]]) -> str:
