@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from torch import fx, nn
 
 from switchgrad.fusion.rules import RULES, Rule, canonical
 from switchgrad.fusion.stages import CONVS, POOLS, Stage, read
-from switchgrad.fusion.timings import Timing
-
-Measured: TypeAlias = "Mapping[tuple[bool, str], Timing]"
+from switchgrad.fusion.timings import WRITTEN, Costs
 
 
 @dataclass(frozen=True)
@@ -23,6 +20,11 @@ class Link:
 
     kind: str
     stages: tuple[Stage, ...]
+
+    @property
+    def name(self) -> str:
+        """Its nodes, which are the same in every reading of the module."""
+        return " + ".join(stage.node.name for stage in self.stages)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Block:
     @property
     def name(self) -> str:
         """Its nodes, which are the same in every reading of the module."""
-        return " + ".join(stage.node.name for stage in self.stages)
+        return " + ".join(link.name for link in self.links)
 
     @property
     def runs(self) -> str:
@@ -64,17 +66,36 @@ _WORDS = {"norm": "batch norm", "act": "ReLU", "mean": "global mean", "flat_mean
 
 
 def find(
-    graph: fx.Graph, modules: Mapping[str, nn.Module], training: bool, timings: Measured | None = None
+    graph: fx.Graph, modules: Mapping[str, nn.Module], training: bool, costs: Costs | None = None
 ) -> tuple[list[Block], list[Rest], list[Stage]]:
     """The blocks of a graph in one mode, the stages worth telling of that are in none, and all stages.
 
-    ``timings`` decide what gains by fusing, as far as they go; where there are none, the rules' model of costs does.
+    Where every candidate of a chain has its ``costs``, the cheapest way to cut the chain into candidates is taken; else
+    the longest rule that fits at each place and does not call itself slow.
     """
+    finder = _finder(graph, modules, training)
+    for chain in _chains(finder.stages):
+        links = _fold(chain)
+        chosen = None if costs is None else finder.cheapest(links, costs)
+        finder.cover(links, finder.longest(links) if chosen is None else chosen)
+    return finder.blocks, finder.rests, list(finder.stages.values())
+
+
+def candidates(
+    graph: fx.Graph, modules: Mapping[str, nn.Module], training: bool
+) -> Iterator[tuple[list[Link], list[Block]]]:
+    """Each chain of a graph that any rule fits: what it is made of, and every block that could run a piece of it."""
+    finder = _finder(graph, modules, training)
+    for chain in _chains(finder.stages):
+        links = _fold(chain)
+        blocks = [block for place in range(len(links)) for block in finder.fitting(links[place:], [])]
+        if blocks:
+            yield links, blocks
+
+
+def _finder(graph: fx.Graph, modules: Mapping[str, nn.Module], training: bool) -> _Finder:
     stages = {node: stage for node in graph.nodes if (stage := read(node, modules)) is not None}
-    finder = _Finder(stages, {node: place for place, node in enumerate(graph.nodes)}, training, timings)
-    for chain in _chains(stages):
-        finder.cover(chain)
-    return finder.blocks, finder.rests, list(stages.values())
+    return _Finder(stages, {node: place for place, node in enumerate(graph.nodes)}, training)
 
 
 def _chains(stages: Mapping[fx.Node, Stage]) -> list[list[Stage]]:
@@ -97,33 +118,75 @@ def _alone(stage: Stage) -> bool:
 class _Finder:
     """Blocks and rests, gathered chain by chain."""
 
-    def __init__(
-        self,
-        stages: Mapping[fx.Node, Stage],
-        order: Mapping[fx.Node, int],
-        training: bool,
-        timings: Measured | None,
-    ) -> None:
-        self.stages, self.order, self.training, self.timings = stages, order, training, timings
+    def __init__(self, stages: Mapping[fx.Node, Stage], order: Mapping[fx.Node, int], training: bool) -> None:
+        self.stages, self.order, self.training = stages, order, training
         self.blocks: list[Block] = []
         self.rests: list[Rest] = []
 
-    def cover(self, chain: Sequence[Stage]) -> None:
-        """Take the longest rule that fits at each place; what none fits stays."""
-        links = _fold(chain)
+    def cover(self, links: Sequence[Link], chosen: Mapping[int, Block | str]) -> None:
+        """Take the blocks chosen at their places; the others stay, for the reasons that stand in their places."""
         left: list[Stage] = []
         refusals: list[str] = []
-        while links:
-            said: list[str] = []
-            block = self._match(links, said)
-            if block is None:
-                left += links.pop(0).stages
-                refusals += said
+        place = 0
+        while place < len(links):
+            found = chosen[place]
+            if isinstance(found, Block):
+                self._close(left, refusals)
+                self.blocks.append(found)
+                place += len(found.links)
                 continue
-            self._close(left, refusals)
-            self.blocks.append(block)
-            del links[: len(block.links)]
+            left += links[place].stages
+            refusals += [found] if found else []
+            place += 1
         self._close(left, refusals)
+
+    def longest(self, links: Sequence[Link]) -> dict[int, Block | str]:
+        """At each place the first rule that fits and is not slow, or why there is none."""
+        chosen: dict[int, Block | str] = {}
+        for place in range(len(links)):
+            said: list[str] = []
+            quick = (b for b in self.fitting(links[place:], said) if not self._is_slow(b, said))
+            chosen[place] = next(quick, None) or next(iter(said), "")
+        return chosen
+
+    def cheapest(self, links: Sequence[Link], costs: Costs) -> dict[int, Block | str] | None:
+        """At each place what the cheapest way to the chain's end begins with; None where a candidate has no cost."""
+        rest = [0.0] * (len(links) + 1)  # what the chain costs from each place on
+        chosen: dict[int, Block | str] = {}
+        for place in reversed(range(len(links))):
+            said: list[str] = []
+            blocks = list(self.fitting(links[place:], said))
+            written = costs.get((links[place].name, WRITTEN))
+            each = [costs.get((block.name, block.rule.operator)) for block in blocks]
+            if written is None or None in each:
+                if blocks:
+                    return None
+                written = 0.0  # a chain that no rule fits here is not measured, and costs the same in every cut
+            totals = [ms + rest[place + len(b.links)] for ms, b in zip(each, blocks, strict=True) if ms is not None]
+            rest[place] = min([written + rest[place + 1], *totals])
+            if totals and min(totals) == rest[place]:
+                chosen[place] = blocks[totals.index(rest[place])]
+            else:
+                chosen[place] = next(iter(said), "") if not blocks else _compared(blocks[0], costs)
+        return chosen
+
+    def fitting(self, links: Sequence[Link], refusals: list[str]) -> Iterator[Block]:
+        """Every block that begins these links, the longest first; what speaks against others goes to ``refusals``."""
+        for rule in RULES:
+            head = tuple(links[: len(rule.kinds)])
+            if canonical(_as_rule(rule, head)) != rule.kinds:
+                continue
+            block = Block(head, rule)
+            refusal = self._refusal(block) or rule.refuses(block.stages)
+            if not refusal:
+                yield block
+            else:
+                refusals.append(refusal)
+
+    def _is_slow(self, block: Block, refusals: list[str]) -> bool:
+        reason = block.rule.slow(block.stages, self.training)
+        refusals += [reason] if reason else []
+        return bool(reason)
 
     def _close(self, left: list[Stage], refusals: list[str]) -> None:
         told = tuple(stage for stage in left if _is_worth_telling(stage))
@@ -131,24 +194,6 @@ class _Finder:
             self.rests.append(Rest(told, _reason(told, refusals)))
         left.clear()
         refusals.clear()
-
-    def _match(self, links: Sequence[Link], refusals: list[str]) -> Block | None:
-        for rule in RULES:
-            head = tuple(links[: len(rule.kinds)])
-            if canonical(_as_rule(rule, head)) != rule.kinds:
-                continue
-            block = Block(head, rule)
-            refusal = self._refusal(block) or rule.refuses(block.stages) or self._slow(block)
-            if not refusal:
-                return block
-            refusals.append(refusal)
-        return None
-
-    def _slow(self, block: Block) -> str:
-        if self.timings is None:
-            return block.rule.slow(block.stages, self.training)
-        timing = self.timings.get((self.training, block.name))
-        return str(timing) if timing is not None and timing.fused_ms > timing.written_ms else ""
 
     def _refusal(self, block: Block) -> str:
         first = block.stages[0]
@@ -166,6 +211,11 @@ class _Finder:
         if any((stage.facts.get("negative_slope") or 0.0) < 0 for stage in block.stages):
             return "negative_slope is below 0, so the activation is not monotone"
         return ""
+
+
+def _compared(block: Block, costs: Costs) -> str:
+    written = sum(costs.get((link.name, WRITTEN), 0.0) for link in block.links)
+    return f"{written:.3g} ms, {costs[block.name, block.rule.operator]:.3g} ms by {block.rule.operator}"
 
 
 def _is_worth_telling(stage: Stage) -> bool:

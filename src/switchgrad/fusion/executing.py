@@ -15,7 +15,7 @@ from switchgrad.fusion.chains import Block, find
 from switchgrad.fusion.program import write
 from switchgrad.fusion.stages import plain_class
 from switchgrad.fusion.timings import KEY as TIMINGS
-from switchgrad.fusion.timings import timings_of
+from switchgrad.fusion.timings import WRITTEN, Layout, timings_of
 
 KEY = "_switchgrad_programs"
 _NOT_WATCHED = frozenset((KEY, TIMINGS, "training", "_compiled_call_impl", "_is_full_backward_hook"))
@@ -73,11 +73,17 @@ class Compiled:
     """A program, and what must hold for it: the modes of the modules, and that nobody hooked or changed them."""
 
     def __init__(self, owner: nn.Module, reading: Reading) -> None:
-        self.timings, self.training = timings_of(owner), owner.training
+        self.name = plain_class(owner).__name__
+        self.training, timings = owner.training, timings_of(owner)
+        self.layout: Layout = "" if timings is None else timings.layout(self.training)
+        self.wholes = (
+            {} if timings is None else {at: ms for (mode, at), ms in timings.whole.items() if mode == self.training}
+        )
+        self.costs = None if timings is None else timings.costs(self.training, self.layout)
         modules = dict(owner.named_modules())
-        self.blocks, self.rests, stages = find(reading.graph, modules, self.training, self.timings)
+        self.blocks, self.rests, stages = find(reading.graph, modules, self.training, self.costs)
         self.reading, self.inputs = reading, reading.inputs
-        self.program = write(reading.graph, self.blocks)
+        self.program = write(reading.graph, self.blocks, self.layout)
         self.run = self.program.run
         leaves = [stage.module for stage in stages if stage.module is not None]
         fused = [s.module for block in self.blocks for s in block.stages if s.module is not None]
@@ -92,10 +98,23 @@ class Compiled:
         # Asked once, while the model is compiled; the modes are read in the open, so that the compiler guards them.
         self.is_sound_now: Callable[[], bool] = torch.compiler.assume_constant_result(is_sound)
 
+    @property
+    def gains(self) -> bool:
+        """Whether this runs anything otherwise than it was written."""
+        return bool(self.blocks or self.layout)
+
+    def layout_timing(self) -> str:
+        """What tuning measured for the whole in its layout and as its maps come."""
+        return f"{self.wholes[self.layout]:.3g} ms, {self.wholes['']:.3g} ms with the maps as they come"
+
     def timing(self, block: Block) -> str:
         """What tuning measured for a block of this program; empty where nobody tuned."""
-        found = (self.timings or {}).get((self.training, block.name))
-        return "" if found is None else str(found)
+        found = (self.costs or {}).get((block.name, block.rule.operator))
+        if found is None or self.costs is None:
+            return ""
+        written = sum(self.costs.get((link.name, WRITTEN), 0.0) for link in block.links)
+        where = f", {self.layout.replace('_', ' ')}" if self.layout else ""
+        return f"{found:.3g} ms, {written:.3g} ms as written{where}"
 
     def modes_fit(self) -> bool:
         """Whether every module is in the mode, training or evaluation, that the program was written for."""

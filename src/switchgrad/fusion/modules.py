@@ -28,7 +28,7 @@ class Optimized:
         module = cast("nn.Module", self)
         programs: Programs | None = vars(self).get(KEY)
         chosen = None if programs is None else programs.choose(module)
-        if chosen is not None and not chosen.blocks:  # a dropout in evaluation, say: nothing gains in this mode
+        if chosen is not None and not chosen.gains:  # a dropout in evaluation, say: nothing gains in this mode
             return self.plain_class.forward(module, *args, **kwargs)
         tensors = None if chosen is None else _tensors(chosen.inputs, args, kwargs)
         if programs is None or chosen is None or tensors is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, TypeVar, cast
 
 import torch
@@ -13,11 +14,12 @@ from switchgrad.fusion import tuning
 from switchgrad.fusion.modules import convert, take_programs
 from switchgrad.fusion.planning import in_mode
 from switchgrad.fusion.sharing import share
+from switchgrad.fusion.timing_file import TimingFile
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
-def optimize(model: ModuleT, example_input: Any = None, *, tune: bool = False) -> ModuleT:
+def optimize(model: ModuleT, example_input: Any = None, *, tune: bool | str | os.PathLike[str] = False) -> ModuleT:
     """The same model, with chains of operations run by fused operators; parameters, names and results stay.
 
     A new tree of modules of the same classes comes back, and ``model`` stays as it is. Both hold the same parameters,
@@ -36,17 +38,24 @@ def optimize(model: ModuleT, example_input: Any = None, *, tune: bool = False) -
     the product is made again when they change. (A change through ``.data`` counts after the next ``eval()``.)
 
     With ``example_input`` (a tensor, or a tuple of forward's arguments) both are run on it in evaluation, and
-    `ModelError` says so where they differ. With ``tune`` besides, each block is timed both ways with the shapes that it
-    leads to, on this machine and with the present number of threads, and runs the faster way; `report` shows the
-    milliseconds. Without, rules of thumb decide: wide convolutions (64 channels and more) are fused with their pool in
-    training alone.
+    `ModelError` says so where they differ. With ``tune`` besides, everything that could run a piece of the model is
+    timed with the shapes that it leads to, on this machine and with the present number of threads: each operation as it
+    was written, each fused operator that fits, both with the maps as they come and with all maps channels last (or, if
+    they come so, contiguous). The fastest is kept, for training and for evaluation; a program that works in another
+    layout brings the maps to it where they come in and back where they go out. `report` shows what was taken, and
+    ``print(switchgrad.fusion.measured(fast))`` is the whole table. With a path as ``tune`` the milliseconds are also
+    kept on that file (JSON), by machine, threads and shapes, and what stands there is not measured again.
+
+    Without ``tune`` a rule of thumb is the model of costs: the longest fused operator that fits is taken, but wide
+    convolutions (64 channels and more) are fused with their pool in training alone.
 
     Hooks keep working: a module that has hooks, now or later, is run as itself. ``copy.deepcopy``, pickling,
     ``DistributedDataParallel`` and ``torch.compile`` around the result, ``torch.export`` and autocast work. After an
     attribute or a sub-module is replaced, the modules around it run as they were written, with a `FusionWarning`;
     optimize again then.
 
-    Raises `ModelError` for what is no module, what cannot be copied, and wrappers that belong outside.
+    Raises `ModelError` for what is no module, what cannot be copied, wrappers that belong outside, ``tune`` without an
+    example, and a file that holds no timings.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
     >>> fast = optimize(net)
@@ -58,10 +67,12 @@ def optimize(model: ModuleT, example_input: Any = None, *, tune: bool = False) -
     for module in optimized.modules():
         take_programs(module)
     example = _arguments(example_input)
-    if tune and example is None:
+    if tune is not False and example is None:
         raise ModelError("tune needs an example_input, whose shapes it measures with; give one batch")
-    if tune and example is not None:
-        tuning.tune(optimized, example)
+    if tune is not False and example is not None:
+        file = TimingFile(None if tune is True else tune)
+        tuning.tune(optimized, example, file)
+        file.save()
     convert(optimized)
     if example is not None:
         _compare(model, optimized, example)

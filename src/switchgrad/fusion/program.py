@@ -16,7 +16,9 @@ from torch import fx
 
 from switchgrad.fusion.chains import Block
 from switchgrad.fusion.folding import Fold
+from switchgrad.fusion.layouts import ENTRIES, EXITS
 from switchgrad.fusion.stages import Attribute, Stage
+from switchgrad.fusion.timings import Layout
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,9 @@ class Program:
     folds: tuple[Fold, ...]
 
 
-def write(graph: fx.Graph, blocks: Sequence[Block]) -> Program:
-    """The program of ``graph`` in which each block is one call."""
-    return _Writer(blocks).write(graph)
+def write(graph: fx.Graph, blocks: Sequence[Block], layout: Layout = "") -> Program:
+    """The program of ``graph`` in which each block is one call; maps are in ``layout`` from its entry to its end."""
+    return _Writer(blocks, layout).write(graph)
 
 
 @dataclass
@@ -43,7 +45,8 @@ class _Line:
 
 
 class _Writer:
-    def __init__(self, blocks: Sequence[Block]) -> None:
+    def __init__(self, blocks: Sequence[Block], layout: Layout) -> None:
+        self.layout: Layout = layout
         self.heads = {block.stages[0].node: block for block in blocks}
         self.inside = {node for block in blocks for s in block.stages for node in (s.node, *s.absorbed)}
         self.names: dict[str, Any] = {}
@@ -55,6 +58,8 @@ class _Writer:
     def write(self, graph: fx.Graph) -> Program:
         """Line by line, in the order of the graph; a variable is deleted after its last reader."""
         inputs = [node.name for node in graph.nodes if node.op == "placeholder"]
+        for name in inputs if self.layout else ():
+            self.lines.append(_Line(name, f"{name} = {self._name(ENTRIES[self.layout])}({name})", set()))
         for node in graph.nodes:
             if node in self.heads:
                 self._block(self.heads[node])
@@ -98,7 +103,8 @@ class _Writer:
 
     def _node(self, node: fx.Node) -> None:
         if node.op == "output":
-            self._line(None, f"return {self._text(node.args[0])}")
+            text = self._text(node.args[0])
+            self._line(None, f"return {self._name(EXITS[self.layout])}({text})" if self.layout else f"return {text}")
             return
         arguments = [self._text(value) for value in node.args]
         named = [f"{name}={self._text(value)}" for name, value in node.kwargs.items()]

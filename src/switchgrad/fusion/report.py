@@ -116,7 +116,14 @@ def _lines(compiled: Compiled, path: str) -> dict[tuple[tuple[str, ...], str, st
         for block in compiled.blocks
     }
     rests = {(_names(rest, path), "", rest.reason, ""): order[rest.stages[0].node] for rest in compiled.rests}
-    return {**lines, **rests}
+    return {**_layout_line(compiled, path), **lines, **rests}
+
+
+def _layout_line(compiled: Compiled, path: str) -> dict[tuple[tuple[str, ...], str, str, str], int]:
+    if not compiled.layout:
+        return {}
+    runs = f"with all maps {compiled.layout.replace('_', ' ')}"
+    return {((path or compiled.name,), runs, "", compiled.layout_timing()): -1}
 
 
 def _names(chain: Block | Rest, path: str) -> tuple[str, ...]:

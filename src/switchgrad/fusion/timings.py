@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from torch import nn
 
 KEY = "_switchgrad_timings"
+WRITTEN = ""  # in the place of an operator: the chain as the model wrote it
+
+Layout: TypeAlias = 'Literal["", "contiguous", "channels_last"]'
+"""The layout to which a program brings its maps where they come in; "" leaves them as they are."""
+
+Costs: TypeAlias = "Mapping[tuple[str, str], float]"
+"""Milliseconds of a chain (its name) by an operator (its name, or `WRITTEN`), in one mode and layout."""
 
 
-class Timing(NamedTuple):
-    """Milliseconds of one block, fused and as it was written."""
+@dataclass
+class Timings:
+    """Milliseconds of every candidate of one module's programs.
 
-    fused_ms: float
-    written_ms: float
+    ``chains`` are pieces of a forward: by mode (training or not), layout, the piece's name, and what ran it. ``whole``
+    is the forward with the fastest candidates of each layout.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.fused_ms:.3g} ms fused, {self.written_ms:.3g} ms as written"
+    chains: dict[tuple[bool, Layout, str, str], float] = field(
+        default_factory=dict[tuple[bool, Layout, str, str], float]
+    )
+    whole: dict[tuple[bool, Layout], float] = field(default_factory=dict[tuple[bool, Layout], float])
+
+    def layout(self, training: bool) -> Layout:
+        """The layout in which the whole was fastest."""
+        found: list[tuple[float, Layout]] = [(ms, key[1]) for key, ms in self.whole.items() if key[0] == training]
+        return min(found)[1] if found else ""
+
+    def costs(self, training: bool, layout: Layout) -> Costs:
+        """What chains cost in one mode and layout."""
+        return {key[2:]: ms for key, ms in self.chains.items() if key[:2] == (training, layout)}
 
 
-Timings: TypeAlias = "dict[tuple[bool, str], Timing]"  # by mode (training or not) and the block's name
-
-
-def timings_of(module: nn.Module) -> Mapping[tuple[bool, str], Timing] | None:
-    """What was measured for the program of ``module``; None where nobody tuned."""
+def timings_of(module: nn.Module) -> Timings | None:
+    """What was measured for the programs of ``module``; None where nobody tuned."""
     return vars(module).get(KEY)
 
 
