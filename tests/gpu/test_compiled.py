@@ -10,15 +10,32 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
-POOL = """
+WINDOWS = "([3, 3], [2, 2], [1, 1, 1, 1], [1, 1], False), ([7, 5], [1, 2], [0, 1, 2, 0], [2, 1], True)"
+MAX = f"""
 from switchgrad.gpu import max_pool as gpu
-for window in (([3, 3], [2, 2], [1, 1, 1, 1], [1, 1], False), ([16, 16], [1, 1], [0, 0, 0, 0], [2, 1], True)):
+for window in ({WINDOWS}):
     values, codes = gpu.max_pool(x, *window)
     gpu.max_pool_values(x, *window)
     gpu.max_pool_route(values, codes, x.shape[2:], *window)
     gpu.max_pool_gather(x, codes, *window)
     gpu.max_pool_indices(codes, x.shape[2:], *window)
 assert seen == ["pool", "pool", "route", "follow", "follow"] * 2, seen
+"""
+AVERAGE = f"""
+from switchgrad.gpu import avg_pool as gpu
+for window in ({WINDOWS}):
+    for include, divisor in ((True, 0.0), (False, 0.0), (True, 3.0)):
+        values = gpu.avg_pool(x, *window, include, divisor)
+        gpu.avg_pool_spread(values, x.shape[2:], *window, include, divisor, False)
+assert seen == ["average", "spread"] * 6, seen
+"""
+ADAPTIVE = """
+from switchgrad.gpu import adaptive_pool as gpu
+for laid in (x, x.to(memory_format=torch.channels_last)):
+    gpu.adaptive_avg_pool_spread(gpu.adaptive_avg_pool(laid, [3, 4]), x.shape[2:], False)
+    values, indices = gpu.adaptive_max_pool(laid, [3, 4])
+    gpu.adaptive_max_pool_spread(values, indices, x.shape[2:], True)
+assert seen == ["bin_average", "bin_spread", "bin_maximum", "bin_spread"] * 2, seen
 """
 
 
@@ -33,6 +50,8 @@ def compiles(calls: str, tmp_path: Path, dtype: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["torch.float32", "torch.bfloat16"])
-def test_max_pool(tmp_path: Path, dtype: str) -> None:
-    compiles(POOL, tmp_path, dtype)
+@pytest.mark.parametrize(
+    ("calls", "dtype"), [(MAX, "torch.bfloat16"), (AVERAGE, "torch.float32"), (ADAPTIVE, "torch.float16")]
+)
+def test_kernels_compile(calls: str, dtype: str, tmp_path: Path) -> None:
+    compiles(calls, tmp_path, dtype)

@@ -1,16 +1,20 @@
 """Max pooling by Triton kernels, held to the same loops as the C++ kernels."""
 
+from dataclasses import replace
+
 import torch
 
+from conform import Case
 from declarations.max_pool import max_pool
 from harness.interpreted import GRADIENTS, LAYOUTS, VALUES, held_to, subset
 
+EVERY = ("plain", "ties", "nan", "lowest")
 SIGNALS, PICTURES, VOLUMES = (max_pool(dims) for dims in (1, 2, 3))
 
 test_values = held_to(
     subset(
         PICTURES, "2x2/2 odd, ceil", "3x2, all different", "asymmetric", "windows without a cell",
-        dtypes=(torch.float32, torch.bfloat16, torch.uint8), samples=("plain", "ties", "nan", "lowest"),
+        dtypes=(torch.float32, torch.bfloat16, torch.uint8), samples=EVERY,
     ),
     VALUES[:1], "max_pool", "max_pool_indices",
 )  # fmt: skip
@@ -21,6 +25,13 @@ test_signals = held_to(
 test_volumes = held_to(
     subset(VOLUMES, "all different", dtypes=(torch.float16,), samples=("nan",)),
     VALUES, "max_pool", "max_pool_indices",
+)  # fmt: skip
+test_whole_maps = held_to(
+    replace(
+        subset(PICTURES, dtypes=(torch.float32, torch.uint8), gradient_dtypes=(torch.float32,), samples=EVERY),
+        cases=(Case("a whole map", ((2, 3, 7, 41),), {"kernel_size": (7, 41), "stride": 2}),),
+    ),
+    (*VALUES, *GRADIENTS), "max_pool", "max_pool_indices",
 )  # fmt: skip
 test_gradients = held_to(
     subset(

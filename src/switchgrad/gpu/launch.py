@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -37,3 +38,8 @@ def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, *args: Any, **cons
 def accumulator(dtype: torch.dtype) -> Any:
     """The Triton type that numbers of a dtype are compared and added in: float32 for half precision, else their own."""
     return _ACCUMULATORS[dtype]
+
+
+def lowest(dtype: torch.dtype) -> float:
+    """What every cell beats or equals: -inf, or the smallest integer."""
+    return -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from switchgrad.geometry import Window, window
@@ -104,3 +106,20 @@ def power_of_two(count: int) -> int:
 def is_wide(*maps: Maps) -> bool:
     """Whether offsets into any of the tensors need 64 bits."""
     return any(max(each.reach, each.cells) > _FAR for each in maps)
+
+
+def empty_laid_out(like: Tensor, shape: tuple[int, ...], channels_last: bool) -> Tensor:
+    """A new tensor of the dtype of ``like``, channels last or row-major."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    layout = formats[len(shape)] if channels_last else torch.contiguous_format
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+
+
+def cut(tiles: Tiles, result: Maps, wide: bool) -> dict[str, Any]:
+    """How the result lies and is cut, as the kernels name it."""
+    return {
+        "LAST": result.channels_last,
+        "ROWS": tiles.block_rows,
+        "COLUMNS": tiles.block_columns,
+        "WIDE": wide,
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +10,12 @@ from torch import Tensor
 
 from switchgrad.geometry import Window
 from switchgrad.gpu import max_pool_kernels as kernels
-from switchgrad.gpu.launch import accumulator, launch
-from switchgrad.gpu.maps import Maps, Tiles, is_wide, read_window, three
+from switchgrad.gpu.adaptive_pool import largest_of_bins
+from switchgrad.gpu.launch import accumulator, launch, lowest
+from switchgrad.gpu.maps import Maps, Tiles, cut, is_wide, read_window, three
 from switchgrad.layout import code_dtype, empty_in_layout_of
+
+_LARGE = 32  # cells of a window that are too many for one thread
 
 
 def max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
@@ -51,7 +53,7 @@ def max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *ar
         coded.size,
         sent.strides,
         coded.strides,
-        **constants(win),
+        **constants(win, coded.size),
         ACC=accumulator(pooled.dtype),
         **cut(tiles, result, is_wide(sent, coded, result)),
     )
@@ -78,30 +80,19 @@ def pooled_shape(input: Tensor, win: Window) -> tuple[int, ...]:
     return (*input.shape[: -win.dims], *win.output_size(input.shape[-win.dims :]))
 
 
-def constants(win: Window) -> dict[str, tuple[int, int, int]]:
-    """The window as the kernels name its sizes: K cells, S stride, B padding at the beginning, D dilation."""
+def constants(win: Window, places: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+    """The window as the kernels name its sizes: K cells, S stride, B padding at the beginning, D dilation.
+
+    The stride of a window that takes one place matters to nobody; its span lets the way down look at that place alone.
+    """
     begins = [begin for begin, _ in win.padding]
+    spans, strides = three(win.effective, 1), three(win.stride, 1)
     return {
         "K": three(win.kernel_size, 1),
-        "S": three(win.stride, 1),
+        "S": tuple(span if p == 1 else s for p, span, s in zip(places, spans, strides, strict=True)),
         "B": three(begins, 0),
         "D": three(win.dilation, 1),
     }
-
-
-def cut(tiles: Tiles, result: Maps, wide: bool) -> dict[str, Any]:
-    """How the result lies and is cut, as the kernels name it."""
-    return {
-        "LAST": result.channels_last,
-        "ROWS": tiles.block_rows,
-        "COLUMNS": tiles.block_columns,
-        "WIDE": wide,
-    }
-
-
-def lowest(dtype: torch.dtype) -> float:
-    """What every cell beats or equals: -inf, or the smallest integer."""
-    return -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min
 
 
 def _outputs(input: Tensor, win: Window) -> tuple[Tensor, Tensor]:
@@ -111,6 +102,9 @@ def _outputs(input: Tensor, win: Window) -> tuple[Tensor, Tensor]:
 
 
 def _pool(input: Tensor, values: Tensor, codes: Tensor | None, win: Window) -> None:
+    if _is_whole(input, win):
+        largest_of_bins(input, values, codes, win.dims)  # a code in a window that is the map is an index in the map
+        return
     given, result = Maps.of(input, win.dims), Maps.of(values, win.dims)
     tiles = Tiles.over(result)
     launch(
@@ -125,12 +119,19 @@ def _pool(input: Tensor, values: Tensor, codes: Tensor | None, win: Window) -> N
         given.size,
         result.size,
         given.strides,
-        **constants(win),
+        **constants(win, result.size),
         LOWEST=lowest(input.dtype),
         ACC=accumulator(input.dtype),
         CODED=codes is not None,
         **cut(tiles, result, is_wide(given, result)),
     )
+
+
+def _is_whole(input: Tensor, win: Window) -> bool:
+    """Whether there is one window, large and just the map: then a program shares it among its threads."""
+    plain = not any(begin for begin, _ in win.padding) and set(win.dilation) == {1}
+    one = all(places == 1 for places in win.output_size(input.shape[-win.dims :]))
+    return plain and one and win.cells >= _LARGE and win.kernel_size == tuple(input.shape[-win.dims :])
 
 
 def _follow(codes: Tensor, input: Tensor | None, output: Tensor, size: tuple[int, int, int], win: Window) -> None:
@@ -151,7 +152,7 @@ def _follow(codes: Tensor, input: Tensor | None, output: Tensor, size: tuple[int
         result.size,
         coded.strides,
         given.strides,
-        **constants(win),
+        **constants(win, result.size),
         INDEX=input is None,
         **cut(tiles, result, is_wide(given, coded, result)),
     )

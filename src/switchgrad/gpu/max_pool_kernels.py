@@ -4,7 +4,7 @@ Windows of signals, pictures and volumes are all windows over three axes; what a
 cell. The window is known when a kernel is compiled: ``K`` cells, ``S`` stride, ``B`` padding at the beginning and ``D``
 dilation, three of each. Sizes (three axes) and strides (n, c and three axes) are not.
 """
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
 
 import triton
 import triton.language as tl

@@ -1,5 +1,5 @@
 """What the kernels share: which cells of a result a program computes, and how numbers compare."""
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
 # Kernels are written in Triton's language, whose values have no Python types.
 
 import triton
@@ -38,3 +38,9 @@ def places_of(row, column, channels, size, LAST: tl.constexpr):
         c = n % channels
         n = n // channels
     return n, c, d, h, w
+
+
+@triton.jit
+def quotient(x, y, ACC: tl.constexpr):
+    """``x / y``, rounded to nearest as everywhere else; Triton's own division in float32 is less exact."""
+    return tl.div_rn(x, y) if tl.float32 == ACC else x / y

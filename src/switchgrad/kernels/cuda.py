@@ -23,6 +23,10 @@ MODULES = {
     "max_pool_route": "max_pool",
     "max_pool_gather": "max_pool",
     "max_pool_indices": "max_pool",
+    "avg_pool": "avg_pool",
+    "avg_pool_spread": "avg_pool",
+    "adaptive_avg_pool": "adaptive_pool",
+    "adaptive_avg_pool_spread": "adaptive_pool",
 }
 _MISSING = (
     "triton cannot be imported ({}), so operators on CUDA tensors run on their slower references; "
