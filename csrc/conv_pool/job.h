@@ -4,6 +4,7 @@
 // numbers that one row of taps reads from a row of pixels, channel by channel.
 #pragma once
 
+#include "common/filters.h"
 #include "common/table.h"
 #include "cpu/isa.h"
 
@@ -40,12 +41,6 @@ struct ConvPoolBackwardJob : ConvPoolJob {
   void* bias_grad = nullptr;
   void* input_grad = nullptr;
   int64_t grad_stride[4] = {};  // of input_grad: n, c, h, w
-};
-
-// Where the weights of filter k, tap (r, s), channel c are.
-struct FilterBank {
-  const void* weight = nullptr;
-  int64_t stride[4] = {};  // k, c, r, s
 };
 
 // The forward does pooled rows begin .. end - 1 of N * P; the weights' gradient does filters; the input's does blocks

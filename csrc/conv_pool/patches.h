@@ -2,15 +2,11 @@
 #pragma once
 
 #include "common/element.h"
+#include "common/lanes.h"
 #include "conv_pool/job.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
-
-template <class E>
-constexpr int lanes_of = vector_bytes / static_cast<int>(sizeof(E));
-
-inline int64_t rounded_up(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
 
 // One past the last convolution row (or column) that pooled places up to `place` look at.
 inline int64_t conv_end(const Axis& pool, int64_t place) {
@@ -104,32 +100,6 @@ class Band {
   bool direct_;
   Room copy_;
 };
-
-// The first `count` lanes of a vector from memory, the others 0.
-template <int N, class E>
-SWITCHGRAD_INLINE Vec<E, N> load_first(const E* from, int64_t count) {
-  if (count >= N) return load<Vec<E, N>>(from);
-#if defined(__AVX512BW__)
-  return load<Vec<E, N>>(from, Part{count});
-#else
-  E lanes[N] = {};
-  for (int64_t i = 0; i < count; ++i) lanes[i] = from[i];
-  return load<Vec<E, N>>(lanes);
-#endif
-}
-
-// The first `count` lanes of a vector to memory, whatever the instruction set.
-template <int N, class E>
-SWITCHGRAD_INLINE void store_first(E* to, Vec<E, N> v, int64_t count) {
-  if (count >= N) return store(to, v);
-#if defined(__AVX512BW__)
-  store(to, v, Part{count});
-#else
-  E lanes[N];
-  std::memcpy(lanes, &v, sizeof(v));
-  for (int64_t i = 0; i < count; ++i) to[i] = lanes[i];
-#endif
-}
 
 }  // namespace
 }  // namespace switchgrad::SWITCHGRAD_ISA

@@ -89,7 +89,8 @@ def gradients_equal_the_loops(operator: Operator) -> None:
                 what = f"{operator.name} ({call.name}, {engine}): gradient {i}"
                 plain = from_array(right, left.dtype)
                 if exact is not None:
-                    require_near(left, plain, exact[i], 3, what, of_largest=operator.sums or operator.cancels)
+                    allowed = {"of_largest": operator.sums or operator.cancels, "units": operator.units}
+                    require_near(left, plain, exact[i], 1.5 * operator.yardstick, what, **allowed)
                 else:
                     (require_equal if operator.sums else require_same_but_payload)(left, plain, what)
 
@@ -114,7 +115,8 @@ def gradients_equal_the_peer(operator: Operator) -> None:
                 elif call.exact and operator.sums:
                     require_equal(left, right, what)
                 else:
-                    require_near(left, right, exact, 3, what, of_largest=operator.sums or operator.cancels)
+                    allowed = {"of_largest": operator.sums or operator.cancels, "units": operator.units}
+                    require_near(left, right, exact, 1.5 * operator.yardstick, what, **allowed)
 
 
 def gradients_follow_the_layout(operator: Operator) -> None:

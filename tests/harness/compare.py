@@ -63,9 +63,9 @@ def require_equal(got: Tensor, wanted: Tensor, what: str) -> None:
 
 
 def require_near(
-    got: Tensor, peer: Tensor, truth: Tensor, factor: float, what: str, *, of_largest: bool = False
+    got: Tensor, peer: Tensor, truth: Tensor, factor: float, what: str, *, of_largest: bool = False, units: float = 4
 ) -> None:
-    """The error against float64 is at most ``factor`` times the peer's worst error plus a few units in the last place.
+    """The error against float64 is at most ``factor`` times the peer's worst error plus some units in the last place.
 
     The units are each number's own, or with ``of_largest`` (for sums, in which large numbers may cancel) those of the
     largest. Written as ``not (error <= allowed)``, so that NaN fails.
@@ -77,7 +77,7 @@ def require_near(
     error, allowance = (torch.where(x == truth, 0, (x.double() - truth).abs()) for x in (got, peer))
     size = truth.abs().nan_to_num(posinf=0)
     ulp = torch.finfo(got.dtype).eps * (size.max() if of_largest else size).clamp_min(torch.finfo(got.dtype).tiny)
-    allowed = (factor * allowance.max() + 4 * ulp).expand_as(error)
+    allowed = (factor * allowance.max() + units * ulp).expand_as(error)
     if not bool((error <= allowed).all()):
         worst = int((error - allowed).nan_to_num(nan=float("inf")).argmax())
         raise AssertionError(

@@ -80,6 +80,7 @@ class Operator:
     exact_samples: tuple[str, ...] = ()  # kinds of samples, "whole" and "ties" among them, on which sums do not round
     settled: Callable[..., np.ndarray] | None = None  # (eps, *arrays, **arguments): where rounding cannot move codes
     same_bits: bool = True  # in every layout; otherwise the same up to rounding
+    yardstick: float = 2  # how many times the loops' or the peer's error a rounded value may have
     cancels: bool = False  # values are sums, in which large numbers may cancel: units are those of the largest
     unbatched: bool = True  # the batch axis may be missing
     empty_batch: bool = True
@@ -114,6 +115,11 @@ class Operator:
     def sums(self) -> bool:
         """Whether it rounds sums, and says on which samples it does not."""
         return bool(self.exact_samples)
+
+    @property
+    def units(self) -> float:
+        """How many units in the last place a rounded value may be off beside that."""
+        return 2 * self.yardstick
 
     def kinds(self, *wanted: str) -> tuple[str, ...]:
         """Kinds of samples on which two ways through an operator give the same bits: those wanted, if none rounds."""

@@ -51,7 +51,8 @@ def values_equal_the_peer(operator: Operator) -> None:
             for i, (left, right) in enumerate(zip(got, wanted, strict=False)):  # the peer may have fewer outputs
                 if i == 0 and not operator.exact and left.is_floating_point():
                     exact = truth(operator.reference, case, *given)[0]
-                    require_near(left, right, exact, 2, f"{what}: values", of_largest=operator.sums or operator.cancels)
+                    allowed = {"of_largest": operator.sums or operator.cancels, "units": operator.units}
+                    require_near(left, right, exact, operator.yardstick, f"{what}: values", **allowed)
                 else:
                     compare = require_same_but_payload if left.dtype in HALVES else require_same
                     compare(left, right, f"{what}: output {i} against the peer")

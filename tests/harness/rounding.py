@@ -30,6 +30,7 @@ class Judge:
     def __init__(self, operator: Operator, case: Case, kind: str, given: tuple[Tensor, ...]) -> None:
         self.exact = operator.is_exact(kind, given[0].dtype)
         self.same, self.sums = (require_equal if operator.sums else require_same_but_payload), operator.sums
+        self.yardstick, self.units = operator.yardstick, operator.units
         self.cancels = operator.cancels
         self.wanted = operator.reference(*map(to_array, given), **case.arguments)
         self.sure: Tensor | None = None
@@ -47,7 +48,8 @@ class Judge:
             self.same(got[0], wanted[0], f"{what}: values")
         else:
             plain = wanted[0] if self.sums else self.truth.to(got[0].dtype)
-            require_near(got[0], plain, self.truth, 2, f"{what}: values", of_largest=self.sums or self.cancels)
+            allowed = {"of_largest": self.sums or self.cancels, "units": self.units}
+            require_near(got[0], plain, self.truth, self.yardstick, f"{what}: values", **allowed)
         for i, (left, right) in enumerate(zip(got[1:], wanted[1:], strict=True), 1):
             if self.sure is not None and left.shape == right.shape:
                 left, right = left[self.sure], right[self.sure]

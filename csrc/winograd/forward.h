@@ -1,0 +1,155 @@
+// Forward: patches to terms, their products with the transformed filters, and back to outputs, a block of tiles at a
+// time. The gradient of the input is the same with the filters turned around.
+#pragma once
+
+#include "winograd/product.h"
+
+namespace switchgrad::SWITCHGRAD_ISA {
+namespace {
+
+// For each f, blocks of filters as for_blocks_of_filters takes them, in each the channels, in each the filters.
+template <class E>
+int64_t filters_step(const WinogradJob& job) {
+  return step_of<E>(rounded_up(job.filters, lanes_of<E>) * job.input.channels);
+}
+template <class W, class E>
+int64_t winograd_packed_size(const WinogradJob& job) {
+  return W::patch * W::patch * filters_step<E>(job);
+}
+template <class E>
+int64_t vectors_of_filters(const WinogradJob& job) {
+  return rounded_up(job.filters, lanes_of<E>) / lanes_of<E>;
+}
+
+template <class W, class E>
+void winograd_pack(const WinogradJob& job, const FilterBank& bank, void* packed, int64_t begin, int64_t end) {
+  constexpr int N = lanes_of<E>;
+  using V = Vec<E, N>;
+  const int64_t channels = job.input.channels, padded = rounded_up(job.filters, N);
+  for (int64_t vector = begin; vector < end; ++vector) {
+    const int64_t k = vector * N, block = k / (vectors_of_product * N) * vectors_of_product * N;
+    const int64_t block_lanes = padded - block < vectors_of_product * N ? padded - block : vectors_of_product * N;
+    E* to = static_cast<E*>(packed) + block * channels + (k - block);
+    for (int64_t c = 0; c < channels; ++c, to += block_lanes) {
+      E taps[9][N] = {};
+      const E* from = static_cast<const E*>(bank.weight) + k * bank.stride[0] + c * bank.stride[1];
+      for (int64_t l = 0; l < N && k + l < job.filters; ++l)
+        for (int64_t tap = 0; tap < 9; ++tap)
+          taps[tap][l] = from[l * bank.stride[0] + tap / 3 * bank.stride[2] + tap % 3 * bank.stride[3]];
+      transform_both_ways<3, W::patch, V>(
+          [](const auto& in, auto& out) { W::template taps<E>(in, out); },
+          [&](int i, int j) { return load<V>(taps[3 * i + j]); },
+          [&](int i, int j, V v) { store(to + (i * W::patch + j) * filters_step<E>(job), v); });
+    }
+  }
+}
+
+// Tiles that are done together: their terms should stay in the nearer caches, and there should be enough of them to be
+// worth a reading of all filters.
+template <class W, class E>
+int64_t tiles_together(const WinogradJob& job) {
+  constexpr int64_t room = 1 << 20, least = 96, most = 384;
+  const int64_t bytes = W::patch * W::patch * (job.input.channels + job.filters) * static_cast<int64_t>(sizeof(E));
+  const int64_t tiles = room / bytes;
+  return rounded_up(tiles < least ? least : tiles > most ? most : tiles, rows_of_product);
+}
+
+template <class W, class E>
+void multiply_terms(const WinogradForwardJob& job, int64_t tiles, const E* in, const Terms<E>& in_terms, E* out,
+                    const Terms<E>& out_terms) {
+  const int64_t channels = job.input.channels;
+  for (int f = 0; f < W::patch * W::patch; ++f, in += in_terms.step, out += out_terms.step) {
+    const E* filters = static_cast<const E*>(job.packed) + f * filters_step<E>(job);
+    for_blocks_of_filters<E>(job.filters, [&](auto vectors, int64_t k) {
+      for (int64_t t = 0; t < tiles; t += rows_of_product)
+        tiles_by_filters<E, vectors()>(in + t * in_terms.width, in_terms.width, filters + k * channels, channels,
+                                       out + t * out_terms.width + k, out_terms.width);
+    });
+  }
+}
+
+// Adds up what is not finite: stays 0 while every number seen was finite.
+template <class E>
+struct Doubt {
+  static constexpr int N = lanes_of<E>;
+  Vec<E, N> lanes{};
+
+  SWITCHGRAD_INLINE void see(Vec<E, N> v) { lanes += v - v; }
+  bool arose() const {
+    E each[N];
+    std::memcpy(each, &lanes, sizeof(each));
+    for (E lane : each)
+      if (lane != E{}) return true;
+    return false;
+  }
+};
+
+// Writes the outputs of one tile, with bias and ReLU.
+template <class W, class E>
+class DenseOutlet {
+ public:
+  static constexpr int N = lanes_of<E>;
+  using V = Vec<E, N>;
+
+  explicit DenseOutlet(const WinogradForwardJob& job) : job_(job) {}
+
+  template <class Read>
+  SWITCHGRAD_INLINE void write(const TilePlace& at, int64_t k, const Read& read, Doubt<E>& doubt) const {
+    const int64_t filters = job_.filters;
+    const int64_t rows = least(job_.places[0] - at.row), columns = least(job_.places[1] - at.column);
+    E* to = static_cast<E*>(job_.output) +
+            ((at.image * job_.places[0] + at.row) * job_.places[1] + at.column) * filters + k;
+    const V bias = job_.bias ? load_first<N>(static_cast<const E*>(job_.bias) + k, filters - k) : V{};
+    V y[W::outputs * W::outputs];
+    transform_both_ways<W::patch, W::outputs, V>([](const auto& in, auto& out) { W::template output<E>(in, out); },
+                                                 read, [&](int i, int j, V v) { y[i * W::outputs + j] = v + bias; });
+    V total{};
+    for (int i = 0; i < W::outputs * W::outputs; ++i) total += y[i];
+    doubt.see(total);
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j) {
+        const V v = y[i * W::outputs + j];
+        store_first<N>(to + (i * job_.places[1] + j) * filters, job_.relu ? select(v > V{}, v, V{}) : v, filters - k);
+      }
+  }
+
+ private:
+  static int64_t least(int64_t left) { return left < W::outputs ? left : W::outputs; }
+  const WinogradForwardJob& job_;
+};
+
+template <class W, class E, class Outlet>
+void write_tiles(const WinogradForwardJob& job, int64_t begin, int64_t end, const E* out, const Terms<E>& terms,
+                 const Outlet& outlet, Doubt<E>& doubt) {
+  constexpr int N = lanes_of<E>;
+  for (int64_t t = begin; t < end; ++t, out += terms.width) {
+    const TilePlace at = place_of<W>(job, t);
+    for (int64_t k = 0; k < job.filters; k += N)
+      outlet.write(
+          at, k, [&](int i, int j) { return load<Vec<E, N>>(out + (i * W::patch + j) * terms.step + k); }, doubt);
+  }
+}
+
+template <class W, class E, class Outlet>
+bool winograd_tiles(const WinogradForwardJob& job, int64_t begin, int64_t end, const Outlet& outlet) {
+  int64_t together = tiles_together<W, E>(job);
+  if (together > end - begin) together = end - begin;
+  const Terms<E> in_terms(together, job.input.channels), out_terms(together, job.filters);
+  const Scratch<E> in(in_terms.template size<W>()), out(out_terms.template size<W>());
+  Doubt<E> doubt;
+  for (int64_t t = begin; t < end; t += together) {
+    const int64_t stop = t + together < end ? t + together : end;
+    input_to_terms<W>(job, t, stop, in.get(), in_terms);
+    multiply_terms<W>(job, stop - t, in.get(), in_terms, out.get(), out_terms);
+    write_tiles<W>(job, t, stop, out.get(), out_terms, outlet, doubt);
+  }
+  return !doubt.arose();
+}
+
+template <class W, class E>
+bool winograd_forward(const WinogradForwardJob& job, int64_t begin, int64_t end) {
+  return winograd_tiles<W, E>(job, begin, end, DenseOutlet<W, E>(job));
+}
+
+}  // namespace
+}  // namespace switchgrad::SWITCHGRAD_ISA

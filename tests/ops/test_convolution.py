@@ -1,0 +1,129 @@
+"""Convolution by Winograd's algorithm: what the operators declare themselves to be, and which way is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import conform
+from declarations.convolution import RELU2, WINOGRAD2, WINOGRAD4
+from harness.engines import engines, running
+from switchgrad import ops
+from switchgrad.errors import GeometryError
+from switchgrad.ops.convolution.choice import tile_for
+
+TILES = ("winograd2", "winograd4")
+
+test_tiles_of_two = conform.tests(WINOGRAD2, traced=False)
+test_with_relu = conform.tests(RELU2, traced=False)
+
+TRACING = [name for name in conform.CHECKS if "compile" in name or "export" in name]
+
+
+@pytest.mark.parametrize("name", TRACING)
+def test_tracing(name: str) -> None:
+    conform.check(replace(WINOGRAD2, cases=WINOGRAD2.cases[:2]), [name])
+
+
+# Tiles of 4 always round, in each instruction set in its own way; what the others compare bit for bit is the same code.
+BY_BITS = {"layouts_do_not_matter", "gradients_follow_the_layout", "vmap_is_a_loop"}
+ROUNDED = [name for name in conform.CHECKS if name not in BY_BITS and name not in TRACING]
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_tiles_of_four(name: str) -> None:
+    conform.check(WINOGRAD4, [name])
+
+
+@pytest.mark.parametrize("algorithm", TILES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38])
+@pytest.mark.parametrize("relu", [False, True])
+def test_what_is_not_finite_stays_where_it_belongs(algorithm: str, value: float, relu: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    x, w, grad = (torch.randn(shape, generator=generator) for shape in ((2, 3, 9, 8), (4, 3, 3, 3), (2, 4, 9, 8)))
+    x[1, 2, 4, 3] = value
+    x.requires_grad_()
+    w.requires_grad_()
+    found, wanted = [], []
+    for results, call in ((found, ops.conv_bias_relu if relu else ops.conv2d), (wanted, None)):
+        if call is None:
+            y = F.conv2d(x, w, padding=1)
+            y = F.relu(y) if relu else y
+        else:
+            y = call(x, w, padding=1, algorithm=algorithm)
+        results += [y.detach(), *torch.autograd.grad(y, (x, w), grad)]
+    for got, right in zip(found, wanted, strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize("tile", TILES)
+def test_errors_against_float64_are_as_documented(tile: str) -> None:
+    """Root mean squares over many outputs, in units of a plain sum's."""
+    generator = torch.Generator().manual_seed(2)
+    x, w = torch.randn(4, 64, 24, 24, generator=generator), torch.randn(64, 64, 3, 3, generator=generator)
+    truth = F.conv2d(x.double(), w.double(), padding=1)
+    plain = torch.zeros(4, 64, 24, 24)  # tap after tap and channel after channel, as a loop adds
+    padded = F.pad(x, (1, 1, 1, 1))
+    for c in range(64):
+        for r in range(3):
+            for s in range(3):
+                plain += w[:, c, r, s][:, None, None] * padded[:, c, None, r : r + 24, s : s + 24]
+    errors = {}
+    for engine in engines(WINOGRAD2):
+        with running(engine):
+            got = ops.conv2d(x, w, padding=1, algorithm=tile)  # type: ignore[arg-type]
+        errors[engine] = float((got - truth).square().mean() / (plain - truth).square().mean()) ** 0.5
+    most = 1.2 if tile == "winograd2" else 3
+    assert all(0 < error < most for error in errors.values()), errors
+
+
+def tile_of(x: tuple[int, ...], filters: int, *, channels_last: bool = True) -> int:
+    input = torch.empty(x).contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    return tile_for(input, torch.empty(filters, x[1], 3, 3), (1, 1), "auto")
+
+
+def test_the_choice_follows_the_costs() -> None:
+    assert tile_of((64, 64, 32, 32), 64) == 4
+    assert tile_of((64, 3, 32, 32), 64) == 0, "three channels fill no vector"
+    assert tile_of((1, 512, 7, 7), 512) == 0, "transforming the filters costs more than it saves"
+    assert tile_of((64, 64, 32, 32), 64, channels_last=False) == 4
+    assert tile_of((64, 16, 32, 32), 16, channels_last=False) == 0, "copying to channels last and back costs more"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"algorithm": "winograd3"}, "algorithm is 'winograd3'; give one of auto, direct, winograd2, winograd4"),
+        ({"algorithm": "winograd4", "stride": 2}, "the stride is (2, 2) and not 1"),
+        ({"algorithm": "winograd4", "dilation": 2}, "the dilation is (2, 2) and not 1"),
+        ({"algorithm": "winograd2", "padding": 3}, "the padding is (3, 3), more than 2"),
+        ({"algorithm": "winograd2", "groups": 2}, "there are 2 groups"),
+    ],
+)
+def test_a_named_algorithm_that_cannot_serve_says_why(arguments: dict[str, object], words: str) -> None:
+    x, w = torch.rand(1, 4, 8, 8), torch.rand(4, 2 if "groups" in arguments else 4, 3, 3)
+    with pytest.raises(GeometryError) as error:
+        ops.conv2d(x, w, **arguments)  # type: ignore[arg-type]
+    assert words in str(error.value)
+
+
+def test_dtypes_beyond_the_kernels_are_named() -> None:
+    x, w = torch.rand(1, 4, 8, 8).bfloat16(), torch.rand(4, 4, 3, 3).bfloat16()
+    assert "float32 or float64" in str(ops.convolution.why_not_winograd(x, w))
+    assert ops.conv2d(x, w).dtype == torch.bfloat16
+
+
+def test_pytorch_refuses_what_it_refuses_in_its_own_words() -> None:
+    for arguments in ({"padding": -1}, {"padding": "samey"}):
+        with pytest.raises(RuntimeError):
+            ops.conv2d(torch.rand(1, 4, 8, 8), torch.rand(4, 4, 3, 3), **arguments)  # type: ignore[arg-type]
+
+
+def test_words_for_padding() -> None:
+    x, w = torch.rand(1, 4, 8, 8), torch.rand(4, 4, 3, 3)
+    for word, padding in (("same", 1), ("valid", 0)):
+        by_word = ops.conv2d(x, w, padding=word, algorithm="winograd2")
+        assert torch.equal(by_word, ops.conv2d(x, w, padding=padding, algorithm="winograd2"))
