@@ -37,21 +37,24 @@ for laid in (x, x.to(memory_format=torch.channels_last)):
     gpu.adaptive_max_pool_spread(values, indices, x.shape[2:], True)
 assert seen == ["bin_average", "bin_spread", "bin_maximum", "bin_spread"] * 2, seen
 """
+RANDOM = f"""
+from switchgrad.gpu import random_pool as gpu
+for window in ({WINDOWS}):
+    gpu.stochastic_pool(x, torch.tensor(7), *window)
+    gpu.max_pool_dropout(x, torch.tensor(7), 0.5, *window)
+assert seen == ["stochastic_pool", "max_pool_dropout"] * 2, seen
+"""
 
 
-def compiles(calls: str, tmp_path: Path, dtype: str) -> None:
-    """Run ``calls`` where kernels are compiled instead of run, with an input ``x``."""
-    start = (
-        "import torch\nfrom harness.compiled import compiling\nseen = compiling()\n"
-        f"x = torch.zeros(2, 3, 40, 41, dtype={dtype})\n"
-    )
+def compiles(calls: dict[str, str], tmp_path: Path) -> None:
+    """Run calls where kernels are compiled instead of run, each with an input ``x`` of its dtype."""
+    script = "import torch\nfrom harness.compiled import compiling\nseen = compiling()\n"
+    for dtype, section in calls.items():
+        script += f"seen.clear()\nx = torch.zeros(2, 3, 40, 41, dtype=torch.{dtype})\n{section}"
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(TESTS)}
-    subprocess.run([sys.executable, "-W", "error", "-c", start + calls], check=True, env=environment, timeout=300)
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, env=environment, timeout=300)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("calls", "dtype"), [(MAX, "torch.bfloat16"), (AVERAGE, "torch.float32"), (ADAPTIVE, "torch.float16")]
-)
-def test_kernels_compile(calls: str, dtype: str, tmp_path: Path) -> None:
-    compiles(calls, tmp_path, dtype)
+def test_kernels_compile(tmp_path: Path) -> None:
+    compiles({"bfloat16": MAX, "float32": AVERAGE, "float16": ADAPTIVE, "float64": RANDOM}, tmp_path)

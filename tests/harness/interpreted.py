@@ -50,7 +50,8 @@ class OnTriton(TorchDispatchMode):
         if space != "switchgrad" or name not in cuda.MODULES:
             return func(*args, **(kwargs or {}))
         self.served.add(name)
-        return self.replaced.get(name, cuda.kernel(name))(*args)
+        with np.errstate(all="ignore"):  # infinities meet, and nothing on a GPU warns of it
+            return self.replaced.get(name, cuda.kernel(name))(*args)
 
 
 def subset(operator: Operator, *cases: str, **fields: Any) -> Operator:
@@ -61,13 +62,13 @@ def subset(operator: Operator, *cases: str, **fields: Any) -> Operator:
     return replace(operator, cases=chosen, native=False, peer=None, **fields)
 
 
-def held_to(operator: Operator, checks: tuple[str, ...], *serving: str) -> Any:
-    """A pytest function for each check; ``serving`` names the kernels that must have been called."""
+def held_to(operator: Operator, checks: tuple[str, ...], serving: str) -> Any:
+    """A pytest function for each check; ``serving`` names the operator whose kernel must have been called."""
 
     @pytest.mark.parametrize("name", checks)
     def conforms(name: str) -> None:
         with OnTriton() as mode:
             conform.check(operator, [name])
-        assert mode.served >= set(serving)
+        assert serving in mode.served
 
     return conforms

@@ -20,7 +20,7 @@ _LARGE = 32  # cells of a window that are too many for one thread
 
 def max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     """Values and codes."""
-    values, codes = _outputs(input, read_window(*args))
+    values, codes = empty_pooled(input, read_window(*args))
     _pool(input, values, codes, read_window(*args))
     return values, codes
 
@@ -80,6 +80,13 @@ def pooled_shape(input: Tensor, win: Window) -> tuple[int, ...]:
     return (*input.shape[: -win.dims], *win.output_size(input.shape[-win.dims :]))
 
 
+def empty_pooled(input: Tensor, win: Window) -> tuple[Tensor, Tensor]:
+    """Values and codes of the right shape and layout."""
+    shape = pooled_shape(input, win)
+    codes = empty_in_layout_of(input, shape, code_dtype(win.cells))
+    return empty_in_layout_of(input, shape, input.dtype), codes
+
+
 def constants(win: Window, places: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
     """The window as the kernels name its sizes: K cells, S stride, B padding at the beginning, D dilation.
 
@@ -93,12 +100,6 @@ def constants(win: Window, places: tuple[int, int, int]) -> dict[str, tuple[int,
         "B": three(begins, 0),
         "D": three(win.dilation, 1),
     }
-
-
-def _outputs(input: Tensor, win: Window) -> tuple[Tensor, Tensor]:
-    shape = pooled_shape(input, win)
-    codes = empty_in_layout_of(input, shape, code_dtype(win.cells))
-    return empty_in_layout_of(input, shape, input.dtype), codes
 
 
 def _pool(input: Tensor, values: Tensor, codes: Tensor | None, win: Window) -> None:

@@ -23,6 +23,8 @@ MODULES = {
     "max_pool_route": "max_pool",
     "max_pool_gather": "max_pool",
     "max_pool_indices": "max_pool",
+    "stochastic_pool": "random_pool",
+    "max_pool_dropout": "random_pool",
     "avg_pool": "avg_pool",
     "avg_pool_spread": "avg_pool",
     "adaptive_avg_pool": "adaptive_pool",
