@@ -16,9 +16,8 @@ from switchgrad.ops.adaptive_pool import (
 from switchgrad.ops.avg_pool import avg_pool1d, avg_pool2d, avg_pool3d, sum_pool1d, sum_pool2d, sum_pool3d
 from switchgrad.ops.batch_norm import batch_norm_relu, batch_norm_relu_max_pool2d
 from switchgrad.ops.conv_pool import conv_max_pool2d, conv_relu_max_pool2d
-from switchgrad.ops.cross_entropy import cross_entropy, cross_entropy_with_gradient
 from switchgrad.ops.convolution import conv2d, conv_bias_relu
-from switchgrad.ops.cross_entropy import cross_entropy
+from switchgrad.ops.cross_entropy import cross_entropy, cross_entropy_with_gradient
 from switchgrad.ops.dropout import bias_relu_dropout, dropout
 from switchgrad.ops.global_pool import gem_pool, global_avg_pool, global_lp_pool, global_max_pool, global_sum_pool
 from switchgrad.ops.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
