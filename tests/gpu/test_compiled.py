@@ -44,6 +44,32 @@ for window in ({WINDOWS}):
     gpu.max_pool_dropout(x, torch.tensor(7), 0.5, *window)
 assert seen == ["stochastic_pool", "max_pool_dropout"] * 2, seen
 """
+BLOCKS = """
+from switchgrad.gpu import batch_norm as gpu, blocks
+window = ([3, 3], [2, 2], [1, 1, 1, 1], [1, 1], False)
+one, zero = torch.ones(3), torch.zeros(3)
+blocks.relu_max_pool(x, *window)
+y, statistics = gpu.batch_norm_relu(x, one, zero, one, zero, True, 1e-5)
+gpu.batch_norm_relu_backward(y, x, one, zero, statistics, True, 1e-5)
+x = x.contiguous(memory_format=torch.channels_last)
+y, codes, statistics = gpu.batch_norm_relu_max_pool(x, one, None, one, zero, False, 1e-5, *window)
+gpu.batch_norm_relu_max_pool_backward(y, x, codes, one, None, statistics, False, 1e-5, *window)
+gpu.batch_norm_move(one, zero, statistics, 0.1, 9)
+assert seen == [
+    "pool_block", "statistics_sums", "settle", "apply", "fold", "sums", "settle_gradient", "gradient",
+    "fold", "pool_block", "fold", "pooled_sums", "settle_gradient", "pooled_gradient", "move",
+], seen
+"""
+REST = """
+from switchgrad.gpu import cross_entropy as loss, dropout
+seed, bias, target = torch.tensor(7), torch.zeros(3), torch.zeros(2, dtype=torch.int64)
+dropout.dropout(x, seed, 0.5)
+dropout.bias_relu_dropout(x, bias, seed, 0.25, 1)
+rows = x.reshape(2, -1)[:, ::7]
+loss.cross_entropy(rows, target, None, -100, 0.1, 1)
+loss.cross_entropy_values(rows, target, rows[0].contiguous(), 1, 0.0, 0)
+assert seen == ["drop", "drop", "counted_weight", "rows_of_scores", "sum_of_losses", "rows_of_scores"], seen
+"""
 
 
 def compiles(calls: dict[str, str], tmp_path: Path) -> None:
@@ -58,3 +84,8 @@ def compiles(calls: dict[str, str], tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_kernels_compile(tmp_path: Path) -> None:
     compiles({"bfloat16": MAX, "float32": AVERAGE, "float16": ADAPTIVE, "float64": RANDOM}, tmp_path)
+
+
+@pytest.mark.slow
+def test_kernels_of_blocks_compile(tmp_path: Path) -> None:
+    compiles({"bfloat16": BLOCKS, "float16": REST}, tmp_path)

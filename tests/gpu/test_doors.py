@@ -56,4 +56,4 @@ def test_without_triton_the_reference_serves_after_one_warning() -> None:
 
 def test_info_says_which_kernel_serves_cuda() -> None:
     assert cuda.served_by("max_pool") == ("Triton", "triton is installed")
-    assert cuda.served_by("conv_max_pool") == ("reference (PyTorch)", "it has no Triton kernel")
+    assert cuda.served_by("nms") == ("reference (PyTorch)", "it has no Triton kernel")

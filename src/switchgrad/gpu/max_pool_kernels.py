@@ -87,14 +87,15 @@ def pool(
 
 
 @triton.jit
-def route(
+def sum_of_won(
     pooled,
     codes,
-    total,
-    rows,
-    columns,
-    channels,
-    size,
+    mask,
+    n,
+    c,
+    d,
+    h,
+    w,
     places,
     sent,
     coded,
@@ -103,18 +104,14 @@ def route(
     B: tl.constexpr,
     D: tl.constexpr,
     ACC: tl.constexpr,
-    LAST: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
-    WIDE: tl.constexpr,
 ):
-    """Each cell of the input adds up the numbers of the windows that it won, in row-major order of the windows.
+    """For the cells at d, h, w the sum of the numbers of the windows that they won, in row-major order of the windows.
 
     A cell at h lies in the windows p with 0 <= h + b - p s <= d (R - 1): at most ceil(E / s) of them an axis.
     ``sent`` and ``coded`` are the strides of the numbers and of the codes.
     """
-    row, column, mask = tile_of(rows, columns, ROWS, COLUMNS, WIDE)
-    n, c, d, h, w = places_of(row, column, channels, size, LAST)
     MEETS_D: tl.constexpr = (D[0] * (K[0] - 1) + S[0]) // S[0]
     MEETS_H: tl.constexpr = (D[1] * (K[1] - 1) + S[1]) // S[1]
     MEETS_W: tl.constexpr = (D[2] * (K[2] - 1) + S[2]) // S[2]
@@ -137,7 +134,49 @@ def route(
                 won = inside & (code.to(tl.int32) == cell)
                 at = n * sent[0] + c * sent[1] + pd * sent[2] + ph * sent[3] + pw * sent[4]
                 sum += tl.load(pooled + at, mask=won, other=0).to(ACC)
+    return sum
+
+
+@triton.jit
+def route(
+    pooled,
+    codes,
+    total,
+    rows,
+    columns,
+    channels,
+    size,
+    places,
+    sent,
+    coded,
+    K: tl.constexpr,
+    S: tl.constexpr,
+    B: tl.constexpr,
+    D: tl.constexpr,
+    ACC: tl.constexpr,
+    LAST: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    WIDE: tl.constexpr,
+):
+    """Each cell of the input adds up the numbers of the windows that it won."""
+    row, column, mask = tile_of(rows, columns, ROWS, COLUMNS, WIDE)
+    n, c, d, h, w = places_of(row, column, channels, size, LAST)
+    sum = sum_of_won(
+        pooled, codes, mask, n, c, d, h, w, places, sent, coded, K, S, B, D, ACC, ROWS, COLUMNS
+    )  # fmt: skip
     tl.store(total + row * columns + column, sum.to(total.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def winners_of(code, d, h, w, size, K: tl.constexpr, S: tl.constexpr, B: tl.constexpr, D: tl.constexpr):
+    """Coordinates of the cells that the codes of the windows at d, h, w name, and which of these there are."""
+    named = (code >= 0) & (code < K[0] * K[1] * K[2])
+    z = d * S[0] - B[0] + code // (K[1] * K[2]) * D[0]
+    y = h * S[1] - B[1] + code // K[2] % K[1] * D[1]
+    x = w * S[2] - B[2] + code % K[2] * D[2]
+    inside = named & (z >= 0) & (z < size[0]) & (y >= 0) & (y < size[1]) & (x >= 0) & (x < size[2])
+    return z, y, x, inside
 
 
 @triton.jit
@@ -167,11 +206,8 @@ def follow(
     n, c, d, h, w = places_of(row, column, channels, places, LAST)
     at = n * coded[0] + c * coded[1] + d * coded[2] + h * coded[3] + w * coded[4]
     code = tl.load(codes + at, mask=mask, other=0).to(tl.int32)
-    named = mask & (code >= 0) & (code < K[0] * K[1] * K[2])
-    z = d * S[0] - B[0] + code // (K[1] * K[2]) * D[0]
-    y = h * S[1] - B[1] + code // K[2] % K[1] * D[1]
-    x = w * S[2] - B[2] + code % K[2] * D[2]
-    inside = named & (z >= 0) & (z < size[0]) & (y >= 0) & (y < size[1]) & (x >= 0) & (x < size[2])
+    z, y, x, inside = winners_of(code, d, h, w, size, K, S, B, D)
+    inside &= mask
     if INDEX:
         found = tl.where(inside, (z.to(tl.int64) * size[1] + y) * size[2] + x, -1)
     else:

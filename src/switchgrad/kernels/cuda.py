@@ -29,6 +29,20 @@ MODULES = {
     "avg_pool_spread": "avg_pool",
     "adaptive_avg_pool": "adaptive_pool",
     "adaptive_avg_pool_spread": "adaptive_pool",
+    "relu_max_pool": "blocks",
+    "relu_max_pool_values": "blocks",
+    "batch_norm_relu": "batch_norm",
+    "batch_norm_relu_backward": "batch_norm",
+    "batch_norm_relu_max_pool": "batch_norm",
+    "batch_norm_relu_max_pool_values": "batch_norm",
+    "batch_norm_relu_max_pool_backward": "batch_norm",
+    "batch_norm_move": "batch_norm",
+    "dropout": "dropout",
+    "bias_relu_dropout": "dropout",
+    "cross_entropy": "cross_entropy",
+    "cross_entropy_values": "cross_entropy",
+    "conv_max_pool": "conv_pool",
+    "conv_max_pool_backward": "conv_pool",
 }
 _MISSING = (
     "triton cannot be imported ({}), so operators on CUDA tensors run on their slower references; "
