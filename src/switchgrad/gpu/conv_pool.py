@@ -52,25 +52,23 @@ def conv_max_pool_backward(
     *window, input_wanted, weight_wanted, bias_wanted = rest
     nothing = weight.new_empty(0)
     dx, dw, db = nothing, nothing, nothing
+    weight_wanted = weight_wanted or bias_wanted  # as the signature has it on every device
     if bias_wanted:
         db = torch.where(codes == no_winner(codes.dtype), 0, grad).sum((0, 2, 3))
-    if input_wanted or weight_wanted or bias_wanted:
-        extended, padding = _padded(input, conv_padding)
-        sides = zip(extended.shape[2:], padding, weight.shape[2:], conv_stride, strict=True)
-        size = [(cells + 2 * pad - taps) // step + 1 for cells, pad, taps, step in sides]
-        dz = max_pool_route(grad, codes, size, *window)
-        dx, dw, _ = torch.ops.aten.convolution_backward(
-            dz, extended, weight, None, list(conv_stride), padding, [1, 1], False, [0, 0], 1,
-            [input_wanted, weight_wanted or bias_wanted, False],
-        )  # fmt: skip
+    if not (input_wanted or weight_wanted):
+        return nothing, nothing, db
+    extended, padding = _padded(input, conv_padding)
+    sides = zip(extended.shape[2:], padding, weight.shape[2:], conv_stride, strict=True)
+    size = [(cells + 2 * pad - taps) // step + 1 for cells, pad, taps, step in sides]
+    dz = max_pool_route(grad, codes, size, *window)
+    dx, dw, _ = torch.ops.aten.convolution_backward(
+        dz, extended, weight, None, list(conv_stride), padding, [1, 1], False, [0, 0], 1,
+        [input_wanted, weight_wanted, False],
+    )  # fmt: skip
     if input_wanted and extended is not input:
         top, left = conv_padding[0], conv_padding[2]
         dx = dx[..., top : top + input.shape[2], left : left + input.shape[3]]
-    return (
-        _laid(input, dx) if input_wanted else nothing,
-        _laid(weight, dw) if weight_wanted or bias_wanted else nothing,
-        db,
-    )
+    return _laid(input, dx) if input_wanted else nothing, _laid(weight, dw) if weight_wanted else nothing, db
 
 
 def _padded(input: Tensor, padding: Sequence[int]) -> tuple[Tensor, list[int]]:
