@@ -1,4 +1,4 @@
-"""Dropout on CUDA: the masks of the CPU, drawn by `random_kernels`."""
+"""Dropout on CUDA: the masks of the CPU, drawn by `dropout_kernels`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from switchgrad.gpu import random_kernels as kernels
+from switchgrad.gpu import dropout_kernels as kernels
 from switchgrad.gpu.launch import accumulator, launch
 
 _BLOCKS = 32  # times 32 elements: 1024 of a program

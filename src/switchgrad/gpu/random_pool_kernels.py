@@ -10,35 +10,7 @@ import triton.language as tl
 
 from switchgrad.gpu.max_pool_kernels import best_cell
 from switchgrad.gpu.tiles import places_of, tile_of
-
-
-@triton.jit
-def four_rounds(x, y, R0: tl.constexpr, R1: tl.constexpr, R2: tl.constexpr, R3: tl.constexpr):
-    """Four rounds of Threefry, each with its rotation."""
-    x += y
-    y = ((y << R0) | (y >> (32 - R0))) ^ x
-    x += y
-    y = ((y << R1) | (y >> (32 - R1))) ^ x
-    x += y
-    y = ((y << R2) | (y >> (32 - R2))) ^ x
-    x += y
-    y = ((y << R3) | (y >> (32 - R3))) ^ x
-    return x, y
-
-
-@triton.jit
-def word_of(seed, place):
-    """The 32 random bits of each place, uint32: Threefry-2x32 with 20 rounds."""
-    counter = place.to(tl.uint64) // 32 * 16 + place.to(tl.uint64) % 16
-    k0, k1 = seed.to(tl.uint32), (seed >> 32).to(tl.uint32)
-    k2 = k0 ^ k1 ^ 0x1BD11BDA
-    x, y = counter.to(tl.uint32) + k0, (counter >> 32).to(tl.uint32) + k1
-    x, y = four_rounds(x, y, 13, 15, 26, 6)
-    x, y = four_rounds(x + k1, y + (k2 + 1), 17, 29, 16, 24)
-    x, y = four_rounds(x + k2, y + (k0 + 2), 13, 15, 26, 6)
-    x, y = four_rounds(x + k0, y + (k1 + 3), 17, 29, 16, 24)
-    x, y = four_rounds(x + k1, y + (k2 + 4), 13, 15, 26, 6)
-    return tl.where(place % 32 < 16, x + k2, y + (k0 + 5))
+from switchgrad.gpu.words import word_of
 
 
 @triton.jit
