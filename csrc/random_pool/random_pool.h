@@ -66,6 +66,10 @@ void draw_planar(const RandomPoolJob& job, int64_t begin, int64_t end) {
   Drawn<T> drawn(width.places);
   Words words(job.seed, width.places + N);
   Scratch<Int<A>> first(width.places + N);
+  Scratch<int64_t> hopping(width.places);  // windows without any column of the input
+  int64_t hopping_count = 0;
+  for (int64_t q = 0; q < width.places; ++q)
+    if (width.first(q) >= width.last(q)) hopping[hopping_count++] = q;
   for (int64_t q = 0; q < width.places + N; ++q) first[q] = static_cast<Int<A>>(q < width.places ? width.first(q) : 0);
   for (int64_t item = begin; item < end; ++item) {
     const int64_t p = item % height.places, od = item / height.places % depth.places;
@@ -82,8 +86,8 @@ void draw_planar(const RandomPoolJob& job, int64_t begin, int64_t end) {
           static_cast<Vec<Int<A>, N>>(load<Vec<Int<A>, N>>(first.get() + q) + broadcast<Int<A>, N>(cells.codes[0]));
       drawn.put(q, Rule::template winner<A, N>(cells, q, start, word + (word ? q : 0)));
     }
-    for (int64_t q = 0; q < width.places; ++q)
-      if (cells.count == 0 || first[q] >= width.last(q)) drawn.put_none(q, rows.none());
+    for (int64_t i = 0; i < hopping_count; ++i) drawn.put_none(hopping[i], rows.none());
+    for (int64_t q = 0; cells.count == 0 && q < width.places; ++q) drawn.put_none(q, rows.none());
     drawn.copy(job, item * width.places, width.places);
   }
 }

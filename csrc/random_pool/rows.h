@@ -36,6 +36,7 @@ class Rows {
         line_(line_length()),
         dropped_line_(drops ? line_length() : 0),
         held_(deep_ * high_),
+        cells_(width_.kernel),
         words_(job.seed, width_.size),
         apart_(drops && channels_last ? job.pool.channels + vector_bytes / 4 : 0) {
     for (int64_t i = 0; i < deep_ * high_ * slot_length_; ++i) values_[i] = lowest;
@@ -43,6 +44,10 @@ class Rows {
     for (int64_t i = 0; i < line_length(); ++i) line_[i] = lowest;
     for (int64_t i = 0; drops && i < line_length(); ++i) dropped_line_[i] = 0;
     for (int64_t i = 0; i < deep_ * high_; ++i) held_[i] = -1;
+    for (int64_t s = 0; s < width_.kernel; ++s) {
+      const int64_t away = s * width_.dilation;
+      cells_[s] = away % width_.stride * phase_length_ + away / width_.stride;
+    }
   }
 
   // The slot of input row (z, y) of a map (planar) or picture (channels last).
@@ -62,10 +67,7 @@ class Rows {
   }
 
   // Where cell s of the first window lies in a slot (planar), or pixel `column` (channels last).
-  int64_t cell(int64_t s) const {
-    const int64_t away = s * width_.dilation;
-    return away % width_.stride * phase_length_ + away / width_.stride;
-  }
+  int64_t cell(int64_t s) const { return cells_[s]; }
   int64_t pixel(int64_t column) const { return column * job_.pool.channels; }
 
   const A* values(int64_t at) const { return values_.get() + at; }
@@ -158,7 +160,7 @@ class Rows {
   Scratch<Lane> dropped_;
   Scratch<A> line_;
   Scratch<Lane> dropped_line_;
-  Scratch<int64_t> held_;
+  Scratch<int64_t> held_, cells_;
   Words words_;
   Scratch<uint32_t> apart_;
 };
