@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from switchgrad.kernels import cuda, native, schema
+from switchgrad.kernels import cuda, native
 from switchgrad.version import VERSION
 
 
@@ -65,7 +65,6 @@ def info() -> Info:
         rows.append(OperatorInfo(name, "cpu", cpu_kernel, "; ".join([cpu_reason, *_LIMITS.get(name, ())])))
         if torch.cuda.is_available():
             rows.append(OperatorInfo(name, "cuda", *cuda.served_by(name)))
-    rows += [OperatorInfo(name, "all", "PyTorch", "it has no kernel of its own") for name in schema.WITHOUT_KERNELS]
     return Info(
         versions={
             "switchgrad": VERSION,

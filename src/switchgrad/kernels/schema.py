@@ -19,6 +19,7 @@ _NORM = (
 )
 _KEPT = "Tensor? weight, Tensor? bias, Tensor statistics, bool training, float eps"
 _GRADIENTS = "(Tensor input_grad, Tensor weight_grad, Tensor bias_grad)"
+_SAMPLES = "float spatial_scale, int sampling_ratio, bool aligned, bool sensitive"
 _LOSS = "Tensor input, Tensor target, Tensor? weight, int ignore_index, float label_smoothing, int reduction"
 
 SCHEMAS = {
@@ -58,20 +59,23 @@ SCHEMAS = {
     "avg_pool_spread": f"(Tensor pooled, SymInt[] input_size, {_AVERAGE}, bool channels_last) -> Tensor",
     "adaptive_avg_pool": "(Tensor input, SymInt[] output_size) -> Tensor",
     "adaptive_avg_pool_spread": "(Tensor pooled, SymInt[] input_size, bool channels_last) -> Tensor",
-}
-
-# These are plain PyTorch on every device: data decide how much work there is, so they are opaque to the compiler.
-WITHOUT_KERNELS = {
-    "region_samples": "(Tensor start, Tensor length, SymInt places, int sampling_ratio, SymInt size) -> Tensor",
-    "region_sums": "(Tensor input, Tensor pictures, Tensor rows, Tensor columns, bool sensitive) -> Tensor",
-    "region_spread": (
-        "(Tensor pooled, Tensor pictures, Tensor rows, Tensor columns, bool sensitive, SymInt[] size) -> Tensor"
+    "roi_align": f"(Tensor input, Tensor boxes, SymInt[] output_size, {_SAMPLES}) -> Tensor",
+    "roi_align_spread": f"(Tensor pooled, Tensor boxes, SymInt[] input_size, {_SAMPLES}, bool channels_last) -> Tensor",
+    "roi_average": (
+        "(Tensor input, Tensor boxes, SymInt[] output_size, float spatial_scale, bool sensitive) -> Tensor"
+    ),
+    "roi_average_spread": (
+        "(Tensor pooled, Tensor boxes, SymInt[] input_size, float spatial_scale, bool sensitive, bool channels_last)"
+        " -> Tensor"
     ),
     "roi_max": (
-        "(Tensor input, Tensor pictures, Tensor top, Tensor bottom, Tensor left, Tensor right)"
-        " -> (Tensor values, Tensor winners)"
+        "(Tensor input, Tensor boxes, SymInt[] output_size, float spatial_scale) -> (Tensor values, Tensor winners)"
     ),
-    "nms": "(Tensor boxes, Tensor scores, Tensor? classes, float iou_threshold) -> Tensor",
+    "roi_max_route": (
+        "(Tensor pooled, Tensor boxes, Tensor winners, SymInt[] input_size, bool channels_last) -> Tensor"
+    ),
+    "roi_max_gather": "(Tensor input, Tensor boxes, Tensor winners) -> Tensor",
+    "nms_in_order": "(Tensor boxes, Tensor order, Tensor? classes, float iou_threshold) -> Tensor",
 }
 
 # What each operator means, by name: for devices whose kernels cannot be loaded.
@@ -88,5 +92,5 @@ class _Definitions(torch.library.Library):
 
 
 LIBRARY = _Definitions("switchgrad", "DEF")
-for _name, _signature in {**SCHEMAS, **WITHOUT_KERNELS}.items():
+for _name, _signature in SCHEMAS.items():
     LIBRARY.define(_name + _signature)

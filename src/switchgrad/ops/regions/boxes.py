@@ -60,7 +60,8 @@ def _table(name: str, boxes: Sequence[Tensor], input: Tensor) -> Tensor:
 
 def half_up(x: Tensor) -> Tensor:
     """The nearest whole number, halves away from 0: C's ``round``, not PyTorch's."""
-    return x.sign() * (x.abs() + 0.5).floor()
+    whole = x.trunc()
+    return whole + x.sign() * ((x - whole).abs() >= 0.5)
 
 
 def bins(start: Tensor, length: Tensor, places: int, size: int, *, from_zero: bool) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.kernels.schema import LIBRARY
-from switchgrad.ops.regions.overlap import box_iou
+from switchgrad.ops.regions.overlap import box_iou, exact
 
 _BLOCK = 256
 
@@ -29,7 +29,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     tensor([1, 2])
     """
     _check(boxes, scores)
-    return torch.ops.switchgrad.nms(boxes, scores, None, float(iou_threshold))
+    return _stay(boxes, scores, None, iou_threshold)
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -45,7 +45,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     _check(boxes, scores)
     if idxs.shape != scores.shape:
         raise GeometryError(f"idxs have shape {tuple(idxs.shape)} and scores {tuple(scores.shape)}; give as many")
-    return torch.ops.switchgrad.nms(boxes, scores, idxs, float(iou_threshold))
+    return _stay(boxes, scores, _numbered(idxs), iou_threshold)
 
 
 def _check(boxes: Tensor, scores: Tensor) -> None:
@@ -55,10 +55,19 @@ def _check(boxes: Tensor, scores: Tensor) -> None:
         )
 
 
-def _nms(boxes: Tensor, scores: Tensor, classes: Tensor | None, threshold: float) -> Tensor:
+def _stay(boxes: Tensor, scores: Tensor, classes: Tensor | None, threshold: float) -> Tensor:
+    order = scores.detach().sort(descending=True, stable=True).indices
+    return torch.ops.switchgrad.nms_in_order(exact(boxes.detach()), order, classes, float(threshold))
+
+
+def _numbered(idxs: Tensor) -> Tensor:
+    """Classes as int64; of numbers with fractions, their ranks."""
+    return idxs.detach().unique(return_inverse=True)[1] if idxs.is_floating_point() else idxs.to(torch.int64)
+
+
+def _nms_in_order(boxes: Tensor, order: Tensor, classes: Tensor | None, threshold: float) -> Tensor:
     """Block by block of falling score: first what stays already removes, then the block among itself."""
-    order = scores.sort(descending=True, stable=True).indices
-    boxes, kinds = boxes.detach()[order], None if classes is None else classes[order]
+    boxes, kinds = boxes[order], None if classes is None else classes[order]
     kept: list[int] = []
     for first in range(0, len(order), _BLOCK):
         block = slice(first, first + _BLOCK)
@@ -97,5 +106,5 @@ def _nms_shape(boxes: Tensor, *_: Any) -> Tensor:
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
-LIBRARY.impl("nms", _nms, "CompositeExplicitAutograd")
-torch.library.register_fake("switchgrad::nms", _nms_shape, lib=LIBRARY)
+LIBRARY.impl("nms_in_order", _nms_in_order, "CompositeExplicitAutograd")
+torch.library.register_fake("switchgrad::nms_in_order", _nms_shape, lib=LIBRARY)

@@ -17,7 +17,7 @@ def box_area(boxes: Tensor) -> Tensor:
     tensor([6.])
     """
     _check(boxes)
-    x1, y1, x2, y2 = _exact(boxes).unbind(1)
+    x1, y1, x2, y2 = exact(boxes).unbind(1)
     return (x2 - x1) * (y2 - y1)
 
 
@@ -72,7 +72,7 @@ def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
     inter, union = _overlap(boxes1, boxes2)
     low, high = _enclosing(boxes1, boxes2)
     diagonal = (high - low).clamp_min(0).square().sum(-1) + eps
-    middle1, middle2 = ((b[:, :2] + b[:, 2:]) / 2 for b in map(_exact, (boxes1, boxes2)))
+    middle1, middle2 = ((b[:, :2] + b[:, 2:]) / 2 for b in map(exact, (boxes1, boxes2)))
     distance = (middle1[:, None] - middle2[None]).square().sum(-1)
     return _quotient(inter, union) - distance / diagonal
 
@@ -80,7 +80,7 @@ def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
 def _overlap(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection and union of each pair."""
     areas = box_area(boxes1), box_area(boxes2)
-    a, b = _exact(boxes1), _exact(boxes2)
+    a, b = exact(boxes1), exact(boxes2)
     low = torch.maximum(a[:, None, :2], b[None, :, :2])
     high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
     inter = (high - low).clamp_min(0).prod(-1)
@@ -88,7 +88,7 @@ def _overlap(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _enclosing(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
-    a, b = _exact(boxes1), _exact(boxes2)
+    a, b = exact(boxes1), exact(boxes2)
     return torch.minimum(a[:, None, :2], b[None, :, :2]), torch.maximum(a[:, None, 2:], b[None, :, 2:])
 
 
@@ -98,7 +98,7 @@ def _quotient(above: Tensor, below: Tensor) -> Tensor:
     return torch.where(none, 0, above / torch.where(none, 1, below))
 
 
-def _exact(boxes: Tensor) -> Tensor:
+def exact(boxes: Tensor) -> Tensor:
     """In a precision that holds areas: half precision and integers are widened."""
     if boxes.dtype in (torch.float32, torch.float64):
         return boxes

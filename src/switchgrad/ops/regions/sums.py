@@ -1,52 +1,71 @@
-"""Weighted sums over regions whose weights are a product of one a row and one a column.
+"""Weighted sums over boxes whose weights are a product of one a row and one a column.
 
 Every average and every interpolation over a box is such a sum: ``y[k, c, p, q] = sum over h, w of rows[k, p, h] *
-columns[k, q, w] * x[n_k, c', h, w]`` with c' = c, or (position-sensitive) c' = (c P + p) Q + q. Box after box, cut to
-the cells that have weight: memory is that of the weights, K (P H + Q W) numbers, whatever the size of the map.
+columns[k, q, w] * x[n_k, c', h, w]`` with c' = c, or (position-sensitive) c' = (c P + p) Q + q. A cell without weight
+takes no part, even where it is NaN or infinite. The kernels keep the weights that are not 0; here they are dense.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from switchgrad.kernels.schema import LIBRARY
+from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
+from switchgrad.ops.linear import lies_channels_last
+from switchgrad.ops.regions import weights
 from switchgrad.ops.routing import is_watched
 from switchgrad.ops.windows import wide
 
+Name = Literal["roi_align", "roi_average"]
+Options = tuple[Any, ...]  # what the operator takes beside the boxes; the last one says whether it is sensitive
+_WEIGHTS = {"roi_align": weights.samples, "roi_average": weights.means}
 
-def region_sums(input: Tensor, pictures: Tensor, rows: Tensor, columns: Tensor, sensitive: bool) -> Tensor:
-    """The sums, (K, C, P, Q). Linear in ``input``; backward is `region_spread`, deterministic and box by box."""
+
+def region_sums(name: Name, input: Tensor, boxes: Tensor, places: tuple[int, int], options: Options) -> Tensor:
+    """The sums, (K, C, P, Q), in the layout of the input. Linear in ``input``; backward is `region_spread`."""
     if is_watched(input):
-        return _Sums.apply(input, pictures, rows, columns, sensitive)
-    return torch.ops.switchgrad.region_sums(input, pictures, rows, columns, sensitive)
+        return _Sums.apply(input, boxes, name, places, options)
+    return _up(input, boxes, name, places, options)
 
 
 def region_spread(
-    pooled: Tensor, pictures: Tensor, rows: Tensor, columns: Tensor, sensitive: bool, size: Sequence[int]
+    name: Name, pooled: Tensor, boxes: Tensor, size: tuple[int, ...], options: Options, channels_last: bool
 ) -> Tensor:
     """Each pooled number added to the cells of its sum, times their weights: the adjoint of `region_sums`."""
     if is_watched(pooled):
-        return _Spread.apply(pooled, pictures, rows, columns, sensitive, tuple(size))
-    return torch.ops.switchgrad.region_spread(pooled, pictures, rows, columns, sensitive, list(size))
+        return _Spread.apply(pooled, boxes, name, size, options, channels_last)
+    return _down(pooled, boxes, name, size, options, channels_last)
+
+
+def _up(input: Tensor, boxes: Tensor, name: Name, places: tuple[int, int], options: Options) -> Tensor:
+    return getattr(torch.ops.switchgrad, name)(input, boxes, list(places), *options)
+
+
+def _down(
+    pooled: Tensor, boxes: Tensor, name: Name, size: tuple[int, ...], options: Options, channels_last: bool
+) -> Tensor:
+    return getattr(torch.ops.switchgrad, f"{name}_spread")(pooled, boxes, list(size), *options, channels_last)
 
 
 class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(  # pyright: ignore
-        ctx: Any, input: Tensor, pictures: Tensor, rows: Tensor, columns: Tensor, sensitive: bool
+        ctx: Any, input: Tensor, boxes: Tensor, name: Name, places: tuple[int, int], options: Options
     ) -> Tensor:
-        ctx.sensitive, ctx.size = sensitive, tuple(input.shape)
-        ctx.save_for_backward(pictures, rows, columns)
-        return torch.ops.switchgrad.region_sums(input, pictures, rows, columns, sensitive)
+        ctx.name, ctx.options, ctx.size = name, options, tuple(input.shape)
+        ctx.channels_last = lies_channels_last(input, 2)
+        ctx.save_for_backward(boxes)
+        return _up(input, boxes, name, places, options)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:  # pyright: ignore
-        pictures, rows, columns = ctx.saved_tensors
-        return region_spread(grad, pictures, rows, columns, ctx.sensitive, ctx.size), None, None, None, None
+        (boxes,) = ctx.saved_tensors
+        spread = region_spread(ctx.name, grad, boxes, ctx.size, ctx.options, ctx.channels_last)
+        return spread, None, None, None, None
 
 
 class _Spread(torch.autograd.Function):
@@ -54,20 +73,81 @@ class _Spread(torch.autograd.Function):
     def forward(  # pyright: ignore
         ctx: Any,
         pooled: Tensor,
-        pictures: Tensor,
-        rows: Tensor,
-        columns: Tensor,
-        sensitive: bool,
+        boxes: Tensor,
+        name: Name,
         size: tuple[int, ...],
+        options: Options,
+        channels_last: bool,
     ) -> Tensor:
-        ctx.sensitive = sensitive
-        ctx.save_for_backward(pictures, rows, columns)
-        return torch.ops.switchgrad.region_spread(pooled, pictures, rows, columns, sensitive, list(size))
+        ctx.name, ctx.options, ctx.places = name, options, (pooled.shape[2], pooled.shape[3])
+        ctx.save_for_backward(boxes)
+        return _down(pooled, boxes, name, size, options, channels_last)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:  # pyright: ignore
-        pictures, rows, columns = ctx.saved_tensors
-        return region_sums(grad, pictures, rows, columns, ctx.sensitive), None, None, None, None, None
+        (boxes,) = ctx.saved_tensors
+        return region_sums(ctx.name, grad, boxes, ctx.places, ctx.options), None, None, None, None, None
+
+
+# ---- what they mean ------------------------------------------------------------------------------------------------
+
+
+def reference_sums(name: Name, input: Tensor, boxes: Tensor, places: Sequence[int], *options: Any) -> Tensor:
+    """Box after box, cut to the cells that have weight."""
+    rows, columns = _WEIGHTS[name](boxes, (places[0], places[1]), (input.shape[2], input.shape[3]), *options)
+    maps, pictures = wide(input), boxes[:, 0].to(torch.int64)
+    finite = maps.isfinite()
+    if bool(finite.all()):
+        pooled = _sums(maps, pictures, rows, columns, options[-1])
+    else:
+        pooled = _sums(torch.where(finite, maps, 0), pictures, rows, columns, options[-1])
+        pooled = pooled + _special(maps, pictures, rows, columns, options[-1])
+    return in_layout_of(input, pooled.to(input.dtype))
+
+
+def _special(maps: Tensor, pictures: Tensor, rows: Tensor, columns: Tensor, sensitive: bool) -> Tensor:
+    """What NaN and infinities add to the sums that give them a weight."""
+    rows, columns = (rows != 0).to(rows.dtype), (columns != 0).to(columns.dtype)
+    added = torch.zeros((), dtype=maps.dtype, device=maps.device)
+    for number, found in ((torch.nan, maps.isnan()), (torch.inf, maps == torch.inf), (-torch.inf, maps == -torch.inf)):
+        count = _sums(found.to(maps.dtype), pictures, rows, columns, sensitive)
+        added = added + torch.where(count > 0, number, 0)
+    return added
+
+
+def _sums(maps: Tensor, pictures: Tensor, rows: Tensor, columns: Tensor, sensitive: bool) -> Tensor:
+    p, q = rows.shape[1], columns.shape[1]
+    channels = maps.shape[1] // (p * q) if sensitive else maps.shape[1]
+    behind = maps.permute(0, 2, 3, 1).contiguous()
+    pooled = torch.zeros((rows.shape[0], p, q, channels), dtype=rows.dtype, device=maps.device)
+    with torch.autocast(maps.device.type, enabled=False):
+        for k, n, ys, xs in _boxes(pictures, rows, columns):
+            cut, down, across = behind[n, ys, xs], rows[k, :, ys], columns[k, :, xs]
+            if sensitive:
+                pooled[k] = torch.einsum("hwcpq,ph,qw->pqc", cut.unflatten(-1, (channels, p, q)), down, across)
+            else:
+                pooled[k] = across @ (down @ cut.flatten(1)).unflatten(1, cut.shape[1:])
+    return pooled.permute(0, 3, 1, 2)
+
+
+def reference_spread(name: Name, pooled: Tensor, boxes: Tensor, size: Sequence[int], *options: Any) -> Tensor:
+    """The adjoint, box after box."""
+    channels_last, options = options[-1], options[:-1]
+    batch, channels, height, width = size
+    places = (pooled.shape[2], pooled.shape[3])
+    rows, columns = _WEIGHTS[name](boxes, places, (height, width), *options)
+    grads = wide(pooled).permute(0, 2, 3, 1).contiguous()
+    total = torch.zeros((batch, height, width, channels), dtype=rows.dtype, device=pooled.device)
+    with torch.autocast(pooled.device.type, enabled=False):
+        for k, n, ys, xs in _boxes(boxes[:, 0].to(torch.int64), rows, columns):
+            down, across, grad = rows[k, :, ys], columns[k, :, xs], grads[k]
+            if options[-1]:
+                total[n, ys, xs] += torch.einsum("pqc,ph,qw->hwcpq", grad, down, across).flatten(2)
+            else:
+                wide_rows = across.T @ grad
+                total[n, ys, xs] += (down.T @ wide_rows.flatten(1)).unflatten(1, wide_rows.shape[1:])
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return total.permute(0, 3, 1, 2).to(pooled.dtype).contiguous(memory_format=layout)
 
 
 def _boxes(pictures: Tensor, rows: Tensor, columns: Tensor) -> Iterator[tuple[int, int, slice, slice]]:
@@ -90,53 +170,27 @@ def _extent(weights: Tensor) -> list[tuple[int, int]]:
     ]
 
 
-def _region_sums(input: Tensor, pictures: Tensor, rows: Tensor, columns: Tensor, sensitive: bool) -> Tensor:
-    p, q = rows.shape[1], columns.shape[1]
-    channels = input.shape[1] // (p * q) if sensitive else input.shape[1]
-    maps = _channels_behind(input)
-    pooled = torch.zeros((rows.shape[0], p, q, channels), dtype=rows.dtype, device=input.device)
-    with torch.autocast(input.device.type, enabled=False):
-        for k, n, ys, xs in _boxes(pictures, rows, columns):
-            cut, down, across = maps[n, ys, xs], rows[k, :, ys], columns[k, :, xs]
-            if sensitive:
-                pooled[k] = torch.einsum("hwcpq,ph,qw->pqc", cut.unflatten(-1, (channels, p, q)), down, across)
-            else:
-                pooled[k] = across @ (down @ cut.flatten(1)).unflatten(1, cut.shape[1:])
-    return pooled.permute(0, 3, 1, 2).to(input.dtype).contiguous()
+def _sums_shape(input: Tensor, boxes: Tensor, places: Sequence[int], *options: Any) -> Tensor:
+    channels = input.shape[1] // (places[0] * places[1]) if options[-1] else input.shape[1]
+    return empty_in_layout_of(input, (boxes.shape[0], channels, places[0], places[1]), input.dtype)
 
 
-def _region_spread(
-    pooled: Tensor, pictures: Tensor, rows: Tensor, columns: Tensor, sensitive: bool, size: Sequence[int]
-) -> Tensor:
-    batch, channels, height, width = size
-    grads = _channels_behind(pooled)
-    total = torch.zeros((batch, height, width, channels), dtype=rows.dtype, device=pooled.device)
-    with torch.autocast(pooled.device.type, enabled=False):
-        for k, n, ys, xs in _boxes(pictures, rows, columns):
-            down, across, grad = rows[k, :, ys], columns[k, :, xs], grads[k]
-            if sensitive:
-                total[n, ys, xs] += torch.einsum("pqc,ph,qw->hwcpq", grad, down, across).flatten(2)
-            else:
-                wide_rows = across.T @ grad
-                total[n, ys, xs] += (down.T @ wide_rows.flatten(1)).unflatten(1, wide_rows.shape[1:])
-    return total.permute(0, 3, 1, 2).to(pooled.dtype).contiguous()
+def _spread_shape(pooled: Tensor, _: Tensor, size: Sequence[int], *options: Any) -> Tensor:
+    layout = torch.channels_last if options[-1] else torch.contiguous_format
+    return torch.empty(tuple(size), dtype=pooled.dtype, device=pooled.device, memory_format=layout)
 
 
-def _channels_behind(tensor: Tensor) -> Tensor:
-    """(N, H, W, C): with the channels side by side a box is a few large products instead of many small ones."""
-    return wide(tensor).permute(0, 2, 3, 1).contiguous()
+def _register(name: Name) -> None:
+    def up(*args: Any) -> Tensor:
+        return reference_sums(name, *args)
+
+    def down(*args: Any) -> Tensor:
+        return reference_spread(name, *args)
+
+    for registered, run, shape in ((name, up, _sums_shape), (f"{name}_spread", down, _spread_shape)):
+        LIBRARY.impl(registered, run, "CompositeExplicitAutograd")
+        torch.library.register_fake(f"switchgrad::{registered}", shape, lib=LIBRARY)
 
 
-def _sums_shape(input: Tensor, _: Tensor, rows: Tensor, columns: Tensor, sensitive: bool) -> Tensor:
-    p, q = rows.shape[1], columns.shape[1]
-    return input.new_empty((rows.shape[0], input.shape[1] // (p * q) if sensitive else input.shape[1], p, q))
-
-
-def _spread_shape(pooled: Tensor, *others: Any) -> Tensor:
-    return pooled.new_empty(tuple(others[-1]))
-
-
-LIBRARY.impl("region_sums", _region_sums, "CompositeExplicitAutograd")
-LIBRARY.impl("region_spread", _region_spread, "CompositeExplicitAutograd")
-torch.library.register_fake("switchgrad::region_sums", _sums_shape, lib=LIBRARY)
-torch.library.register_fake("switchgrad::region_spread", _spread_shape, lib=LIBRARY)
+_register("roi_align")
+_register("roi_average")
