@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "conv_pool/job.h"
+#include "cpu/convolutions.h"
 #include "cpu/tensors.h"
 #include "cpu/windows.h"
 
@@ -19,12 +20,6 @@ const ConvPoolKernels& kernels_for(const Tensor& input) {
   }
   fail(std::string("the input has dtype ") + torch::headeronly::toString(input.scalar_type()) +
        "; fused convolution and pooling takes float32 or float64");
-}
-
-void check_same_dtype(const Tensor& input, const Tensor& other, const char* what) {
-  if (other.scalar_type() != input.scalar_type())
-    fail(std::string("the ") + what + " has dtype " + torch::headeronly::toString(other.scalar_type()) +
-         " and the input " + torch::headeronly::toString(input.scalar_type()) + "; give both the same dtype");
 }
 
 // Fills what forward and backward share; `input` must have a batch.
@@ -64,14 +59,6 @@ void describe(ConvPoolJob& job, const Tensor& input, const Tensor& weight, const
   job.input = input.const_data_ptr();
 }
 
-FilterBank bank_of(const Tensor& weight) {
-  FilterBank bank{weight.const_data_ptr(), {}};
-  for (int i = 0; i < 4; ++i) bank.stride[i] = weight.stride(i);
-  return bank;
-}
-
-Tensor scratch(int64_t numbers, const Tensor& like) { return compact({numbers}, false, like.scalar_type()); }
-
 Sizes pooled_sizes(const ConvPoolJob& job) { return {job.batch, job.filters, job.pool[0].places, job.pool[1].places}; }
 
 // Multiplications of one pooled cell's window that a thread is worth waking for, as in_parallel counts.
@@ -84,25 +71,21 @@ std::tuple<Tensor, Tensor> conv_max_pool(Tensor input, Tensor weight, std::optio
   const Geometry geometry{kernel_size, stride, padding, dilation, ceil_mode};
   describe(job, input, weight, conv_stride, conv_padding, geometry, relu);
   const ConvPoolKernels& kernels = kernels_for(input);
-  Tensor given_bias;
-  if (bias) {
-    check_same_dtype(input, *bias, "bias");
-    if (bias->dim() != 1 || bias->size(0) != job.filters)
-      fail("the bias has shape " + written(*bias) + "; give one number for each of the " + std::to_string(job.filters) +
-           " filters");
-    given_bias = made_compact(*bias, false);
-  }
-  const Tensor packed = scratch(kernels.packed_size(job), input);
-  kernels.pack(job, bank_of(weight), bias ? given_bias.const_data_ptr() : nullptr, packed.mutable_data_ptr());
-  job.weight = packed.const_data_ptr();
+  const Tensor given_bias = bias ? checked_bias(input, *bias, job.filters) : Tensor();
+  const void* numbers = bias ? given_bias.const_data_ptr() : nullptr;
   Tensor values = compact(pooled_sizes(job), true, input.scalar_type());
   Tensor codes = compact(pooled_sizes(job), true, ScalarType::Byte);
   job.values = values.mutable_data_ptr();
   job.codes = static_cast<uint8_t*>(codes.mutable_data_ptr());
-  in_parallel(job.batch * job.pool[0].places, job.pool[1].places * job.filters * work_of_cell(job),
-              [&](int64_t begin, int64_t end) { kernels.forward(job, begin, end); });
+  if (!pool_in_tiles(job, input, weight, numbers)) {
+    const Tensor packed = scratch(kernels.packed_size(job), input);
+    kernels.pack(job, bank_of(weight), numbers, packed.mutable_data_ptr());
+    job.weight = packed.const_data_ptr();
+    in_parallel(job.batch * job.pool[0].places, job.pool[1].places * job.filters * work_of_cell(job),
+                [&](int64_t begin, int64_t end) { kernels.forward(job, begin, end); });
+  }
   // One channel lies in both layouts at once; the result then stays in the kernel's own.
-  if (!is_channels_last(input, 2) && job.channels > 1) values = made_compact(values, false);
+  if (!is_channels_last(input, 2) && job.channels > 1) values = relaid(values, false);
   return {values, codes};
 }
 
@@ -119,7 +102,7 @@ std::tuple<Tensor, Tensor, Tensor> conv_max_pool_backward(Tensor grad, Tensor co
       codes.scalar_type() != ScalarType::Byte)
     fail("the gradient has shape " + written(grad) + " and the codes " + written(codes) +
          ", which this convolution and window do not give; use what the forward returned");
-  const Tensor numbers = made_compact(grad, true), winners = made_compact(codes, true);
+  const Tensor numbers = relaid(grad, true), winners = made_compact(codes, true);
   job.grad = numbers.const_data_ptr();
   job.codes = static_cast<const uint8_t*>(winners.const_data_ptr());
   const Sizes none{0};

@@ -1,9 +1,11 @@
 // Convolutions of 3 x 3 taps by Winograd's algorithm on the CPU: checks, allocation, threads, registration.
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <optional>
 #include <tuple>
 
+#include "cpu/convolutions.h"
 #include "cpu/tensors.h"
 #include "cpu/windows.h"
 #include "winograd/job.h"
@@ -21,12 +23,6 @@ const WinogradKernels& kernels_for(const Tensor& input, int64_t tile) {
   }
   fail(std::string("the input has dtype ") + torch::headeronly::toString(input.scalar_type()) +
        "; convolution by Winograd takes float32 or float64");
-}
-
-void check_same_dtype(const Tensor& input, const Tensor& other, const char* what) {
-  if (other.scalar_type() != input.scalar_type())
-    fail(std::string("the ") + what + " has dtype " + torch::headeronly::toString(other.scalar_type()) +
-         " and the input " + torch::headeronly::toString(input.scalar_type()) + "; give both the same dtype");
 }
 
 void check(const Tensor& input, const Tensor& weight, const Sizes& padding) {
@@ -60,12 +56,6 @@ void describe(WinogradJob& job, const Tensor& pixels, int64_t filters, const Siz
   }
 }
 
-FilterBank bank_of(const Tensor& weight) {
-  FilterBank bank{weight.const_data_ptr(), {}};
-  for (int i = 0; i < 4; ++i) bank.stride[i] = weight.stride(i);
-  return bank;
-}
-
 // The same filters as the input's gradient meets them: from outputs to inputs, and turned around.
 FilterBank turned(const Tensor& weight) {
   const auto* first = static_cast<const char*>(weight.const_data_ptr());
@@ -73,8 +63,6 @@ FilterBank turned(const Tensor& weight) {
   return {first + last_tap * static_cast<int64_t>(weight.element_size()),
           {weight.stride(1), weight.stride(0), -weight.stride(2), -weight.stride(3)}};
 }
-
-Tensor scratch(int64_t numbers, const Tensor& like) { return compact({numbers}, false, like.scalar_type()); }
 
 // Whether every piece says that its numbers are finite.
 template <class F>
@@ -86,24 +74,29 @@ bool all_in_parallel(int64_t items, int64_t work_of_item, const F& body) {
   return sound;
 }
 
+// The transformed filters, which `job` then points to.
+Tensor packed_for(WinogradForwardJob& job, const WinogradKernels& kernels, const FilterBank& bank, const Tensor& like) {
+  Tensor packed = scratch(kernels.packed_size(job), like);
+  in_parallel(kernels.pack_items(job), 512 * job.input.channels,
+              [&](int64_t begin, int64_t end) { kernels.pack(job, bank, packed.mutable_data_ptr(), begin, end); });
+  job.packed = packed.const_data_ptr();
+  return packed;
+}
+
 // Runs `job`, all but its filters and output described; empty where a number was not finite.
 std::optional<Tensor> convolved(WinogradForwardJob& job, const WinogradKernels& kernels, const FilterBank& bank,
                                 const Tensor& like) {
-  const Tensor packed = scratch(kernels.packed_size(job), like);
-  const int64_t channels = job.input.channels;
-  in_parallel(kernels.pack_items(job), 512 * channels,
-              [&](int64_t begin, int64_t end) { kernels.pack(job, bank, packed.mutable_data_ptr(), begin, end); });
-  job.packed = packed.const_data_ptr();
+  const Tensor packed = packed_for(job, kernels, bank, like);
   Tensor output = compact({job.batch, job.filters, job.places[0], job.places[1]}, true, like.scalar_type());
   job.output = output.mutable_data_ptr();
-  const bool sound = all_in_parallel(job.all_tiles(), channels * job.filters,
+  const bool sound = all_in_parallel(job.all_tiles(), job.input.channels * job.filters,
                                      [&](int64_t begin, int64_t end) { return kernels.forward(job, begin, end); });
   if (!sound) return std::nullopt;
   return output;
 }
 
 Tensor in_layout_of(const Tensor& like, const Tensor& made) {
-  return is_channels_last(like, 2) ? made : made_compact(made, false);
+  return is_channels_last(like, 2) ? made : relaid(made, false);
 }
 
 // PyTorch's own convolution, which keeps what is not finite where it belongs.
@@ -136,15 +129,8 @@ std::tuple<Tensor, Tensor> plain_gradients(const Tensor& grad, const Tensor& inp
 Tensor winograd_conv(Tensor input, Tensor weight, std::optional<Tensor> bias, Sizes padding, bool relu, int64_t tile) {
   const WinogradKernels& kernels = kernels_for(input, tile);
   check(input, weight, padding);
-  Tensor given_bias;
-  if (bias) {
-    check_same_dtype(input, *bias, "bias");
-    if (bias->dim() != 1 || bias->size(0) != weight.size(0))
-      fail("the bias has shape " + written(*bias) + "; give one number for each of the " +
-           std::to_string(weight.size(0)) + " filters");
-    given_bias = made_compact(*bias, false);
-  }
-  const Tensor pixels = made_compact(input, true);
+  const Tensor given_bias = bias ? checked_bias(input, *bias, weight.size(0)) : Tensor();
+  const Tensor pixels = relaid(input, true);
   WinogradForwardJob job;
   describe(job, pixels, weight.size(0), padding, tile);
   job.bias = bias ? given_bias.const_data_ptr() : nullptr;
@@ -199,7 +185,7 @@ std::tuple<Tensor, Tensor> winograd_conv_backward(Tensor grad, Tensor input, Ten
                        input.size(3) + 2 * padding[1] - 2};
   if (sizes_of(grad) != expected)
     fail("the gradient has shape " + written(grad) + ", which is not what this convolution gives");
-  const Tensor grad_pixels = made_compact(grad, true), pixels = made_compact(input, true);
+  const Tensor grad_pixels = relaid(grad, true), pixels = relaid(input, true);
   Tensor input_grad = compact({0}, false, input.scalar_type()), weight_grad = input_grad;
   if (input_wanted) {
     const std::optional<Tensor> found = input_gradient(grad_pixels, pixels, weight, padding, tile);
@@ -213,7 +199,65 @@ std::tuple<Tensor, Tensor> winograd_conv_backward(Tensor grad, Tensor input, Ten
   return {input_grad, weight_grad};
 }
 
+bool is_three_by_three(const Axis (&conv)[2]) {
+  for (const Axis& axis : conv)
+    if (axis.kernel != 3 || axis.stride != 1 || axis.pad_begin > 2 || axis.pad_end > 2) return false;
+  return true;
+}
+
+bool is_halved(const Axis (&pool)[2]) {
+  for (const Axis& axis : pool)
+    if (axis.kernel != 2 || axis.stride != 2 || axis.dilation != 1 || axis.pad_begin != 0 ||
+        2 * axis.places > axis.size)
+      return false;
+  return true;
+}
+
+// How large tiles should be, 0 for none, to take less time than the sum over all taps. In products of that sum, as they
+// were measured: a transformed number on its way in or out, a transformed weight, an input number that is brought into
+// another layout. Tiles of 4 round more, so they must be worth it.
+int64_t tile_of(const ConvPoolJob& job, bool channels_last) {
+  constexpr int64_t of_weight = 60, of_relayout = 12, fewest = 16;
+  if (job.channels < fewest || job.filters < fewest) return 0;
+  const int64_t products = job.channels * job.filters;
+  const int64_t windows = job.batch * job.pool[0].places * job.pool[1].places;
+  const int64_t moved = channels_last ? 0 : job.batch * job.channels * job.conv[0].size * job.conv[1].size;
+  const auto cost = [&](int64_t tile) {
+    const int64_t along = tile / 2, terms = (tile + 2) * (tile + 2);
+    const int64_t tiles =
+        job.batch * ((job.pool[0].places + along - 1) / along) * ((job.pool[1].places + along - 1) / along);
+    const int64_t of_term = tile == 2 ? 8 : 20;
+    return terms * (tiles * (products + of_term * (job.channels + job.filters)) + of_weight * products) +
+           of_relayout * moved;
+  };
+  const int64_t dense = 9 * 4 * products * windows;
+  if (10 * cost(4) < 8 * std::min(cost(2), dense)) return 4;
+  return cost(2) < dense ? 2 : 0;
+}
+
 }  // namespace
+
+bool pool_in_tiles(const ConvPoolForwardJob& job, const Tensor& input, const Tensor& weight, const void* bias) {
+  if (!is_three_by_three(job.conv) || !is_halved(job.pool)) return false;
+  const int64_t tile = tile_of(job, is_channels_last(input, 2));
+  if (tile == 0) return false;
+  const Tensor pixels = relaid(input, true);
+  WinogradForwardJob in_tiles;
+  in_tiles.batch = job.batch;
+  in_tiles.filters = job.filters;
+  in_tiles.input = pixels_of(pixels);
+  in_tiles.bias = bias;
+  for (int i = 0; i < 2; ++i) {
+    in_tiles.pad[i] = job.conv[i].pad_begin;
+    in_tiles.places[i] = 2 * job.pool[i].places;
+    in_tiles.tiles[i] = (in_tiles.places[i] + tile - 1) / tile;
+  }
+  const WinogradKernels& kernels = kernels_for(input, tile);
+  const Tensor packed = packed_for(in_tiles, kernels, bank_of(weight), input);
+  return all_in_parallel(in_tiles.all_tiles(), job.channels * job.filters,
+                         [&](int64_t begin, int64_t end) { return kernels.pool(in_tiles, job, begin, end); });
+}
+
 }  // namespace switchgrad
 
 STABLE_TORCH_LIBRARY_IMPL(switchgrad, CPU, m) {

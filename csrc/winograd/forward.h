@@ -84,7 +84,20 @@ struct Doubt {
   }
 };
 
-// Writes the outputs of one tile, with bias and ReLU.
+// The outputs of one tile for filters k to k + N - 1, the bias added.
+template <class W, class E, class Read, class V, int M>
+SWITCHGRAD_INLINE void outputs_of(const WinogradForwardJob& job, int64_t k, const Read& read, V (&y)[M][M],
+                                  Doubt<E>& doubt) {
+  const V bias = job.bias ? load_first<lanes_of<E>>(static_cast<const E*>(job.bias) + k, job.filters - k) : V{};
+  transform_both_ways<W::patch, M, V>([](const auto& in, auto& out) { W::template output<E>(in, out); }, read,
+                                      [&](int i, int j, V v) { y[i][j] = v + bias; });
+  V total{};
+  for (int i = 0; i < M; ++i)
+    for (int j = 0; j < M; ++j) total += y[i][j];
+  doubt.see(total);
+}
+
+// Writes the outputs of one tile, perhaps through a ReLU.
 template <class W, class E>
 class DenseOutlet {
  public:
@@ -99,17 +112,12 @@ class DenseOutlet {
     const int64_t rows = least(job_.places[0] - at.row), columns = least(job_.places[1] - at.column);
     E* to = static_cast<E*>(job_.output) +
             ((at.image * job_.places[0] + at.row) * job_.places[1] + at.column) * filters + k;
-    const V bias = job_.bias ? load_first<N>(static_cast<const E*>(job_.bias) + k, filters - k) : V{};
-    V y[W::outputs * W::outputs];
-    transform_both_ways<W::patch, W::outputs, V>([](const auto& in, auto& out) { W::template output<E>(in, out); },
-                                                 read, [&](int i, int j, V v) { y[i * W::outputs + j] = v + bias; });
-    V total{};
-    for (int i = 0; i < W::outputs * W::outputs; ++i) total += y[i];
-    doubt.see(total);
+    V y[W::outputs][W::outputs];
+    outputs_of<W>(job_, k, read, y, doubt);
     for (int64_t i = 0; i < rows; ++i)
       for (int64_t j = 0; j < columns; ++j) {
-        const V v = y[i * W::outputs + j];
-        store_first<N>(to + (i * job_.places[1] + j) * filters, job_.relu ? select(v > V{}, v, V{}) : v, filters - k);
+        const V v = job_.relu ? select(y[i][j] > V{}, y[i][j], V{}) : y[i][j];
+        store_first<N>(to + (i * job_.places[1] + j) * filters, v, filters - k);
       }
   }
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "common/filters.h"
+#include "conv_pool/job.h"
 #include "cpu/isa.h"
 
 namespace switchgrad {
@@ -52,6 +53,8 @@ struct WinogradKernels {
   // Tiles begin .. end - 1. False: a number was not finite (or left the range on the way), the result is not to be
   // used.
   bool (*forward)(const WinogradForwardJob&, int64_t begin, int64_t end);
+  // The same with max pooling over windows of 2 x 2 outputs, two apart; the job's own ReLU and output are not used.
+  bool (*pool)(const WinogradForwardJob&, const ConvPoolForwardJob&, int64_t begin, int64_t end);
   int64_t (*block_of_tiles)(const WinogradJob&);
   int64_t (*term_sizes)(const WinogradJob&, int64_t (&sizes)[3]);  // of input_terms, grad_terms, sums; returns parts
   void (*transform)(const WinogradWeightJob&, int64_t block, int64_t begin, int64_t end);

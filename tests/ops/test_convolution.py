@@ -127,3 +127,41 @@ def test_words_for_padding() -> None:
     for word, padding in (("same", 1), ("valid", 0)):
         by_word = ops.conv2d(x, w, padding=word, algorithm="winograd2")
         assert torch.equal(by_word, ops.conv2d(x, w, padding=padding, algorithm="winograd2"))
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 17, 16), (2, 70, 12, 15)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_fused_blocks_pool_their_tiles(shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    """Whole numbers are exact in tiles of 2, which serve these shapes: values and switches are those of two steps."""
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randint(-3, 4, shape, generator=generator).float().contiguous(memory_format=layout)
+    w = torch.randint(-3, 4, (64, shape[1], 3, 3), generator=generator).float()
+    b = torch.randint(-9, 10, (64,), generator=generator).float()
+    wanted, switches = ops.relu_max_pool2d(F.conv2d(x, w, b, padding=1), 2, return_switches=True)
+    for engine in engines(WINOGRAD2):
+        with running(engine):
+            values, found = ops.conv_relu_max_pool2d(x, w, b, padding=1, return_switches=True)
+        assert torch.equal(values, wanted), engine
+        assert torch.equal(found.codes, switches.codes), engine
+        assert values.stride() == wanted.stride(), engine
+
+
+def test_fused_blocks_in_tiles_of_four_are_near() -> None:
+    generator = torch.Generator().manual_seed(4)
+    x, w = torch.randn(8, 64, 16, 16, generator=generator), torch.randn(96, 64, 3, 3, generator=generator)
+    truth = F.max_pool2d(F.relu(F.conv2d(x.double(), w.double(), padding=1)), 2)
+    for engine in engines(WINOGRAD2):
+        with running(engine):
+            values = ops.conv_relu_max_pool2d(x, w, padding=1)
+        torch.testing.assert_close(values.double(), truth, rtol=1e-5, atol=3e-4)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38])
+def test_fused_blocks_keep_what_is_not_finite_where_it_belongs(value: float) -> None:
+    generator = torch.Generator().manual_seed(5)
+    x, w = torch.randn(4, 32, 16, 16, generator=generator), torch.randn(64, 32, 3, 3, generator=generator)
+    x[1, 5, 7, 8] = value
+    wanted = F.max_pool2d(F.relu(F.conv2d(x, w, padding=1)), 2)
+    torch.testing.assert_close(
+        ops.conv_relu_max_pool2d(x, w, padding=1), wanted, rtol=1e-4, atol=1e-3, equal_nan=True
+    )

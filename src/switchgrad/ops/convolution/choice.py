@@ -15,9 +15,9 @@ Algorithm = Literal["auto", "direct", "winograd2", "winograd4"]
 
 _TILE = {"direct": 0, "winograd2": 2, "winograd4": 4}
 
-# In products of a dense convolution, as they were measured: a transformed number on its way in or out, a transformed
-# weight, a number that goes from one layout to the other.
-_TERM, _WEIGHT, _RELAYOUT = 26, 82, 100
+# In products of a dense convolution, as they were measured: a transformed number on its way in or out (by the
+# size of tiles), a transformed weight, a number that goes from one layout to the other.
+_TERM, _WEIGHT, _RELAYOUT = {2: 12, 4: 26}, 82, 25
 _WORTH = 0.9  # of the dense convolution's cost, below which the tiles are worth it
 _FEWEST = 16  # channels: with fewer, vectors are mostly empty
 
@@ -52,7 +52,7 @@ def _cheapest(
     for tile in (2, 4):
         tiles = batch * -(-rows // tile) * -(-columns // tile)
         terms = (tile + 2) ** 2
-        total = terms * (tiles * (products + _TERM * (channels + filters)) + _WEIGHT * products)
+        total = terms * (tiles * (products + _TERM[tile] * (channels + filters)) + _WEIGHT * products)
         if not channels_last:
             total += _RELAYOUT * batch * (channels * size[0] * size[1] + filters * rows * columns)
         if total < cost:

@@ -1,0 +1,60 @@
+// What the convolutions on the CPU share: checks, filters, memory for the length of a call.
+#pragma once
+
+#include <string>
+
+#include "common/filters.h"
+#include "conv_pool/job.h"
+#include "cpu/tensors.h"
+#include "cpu/windows.h"
+#include "layout/job.h"
+
+namespace switchgrad {
+
+inline void check_same_dtype(const Tensor& input, const Tensor& other, const char* what) {
+  if (other.scalar_type() != input.scalar_type())
+    fail(std::string("the ") + what + " has dtype " + torch::headeronly::toString(other.scalar_type()) +
+         " and the input " + torch::headeronly::toString(input.scalar_type()) + "; give both the same dtype");
+}
+
+// One number for each filter, side by side.
+inline Tensor checked_bias(const Tensor& input, const Tensor& bias, int64_t filters) {
+  check_same_dtype(input, bias, "bias");
+  if (bias.dim() != 1 || bias.size(0) != filters)
+    fail("the bias has shape " + written(bias) + "; give one number for each of the " + std::to_string(filters) +
+         " filters");
+  return made_compact(bias, false);
+}
+
+inline FilterBank bank_of(const Tensor& weight) {
+  FilterBank bank{weight.const_data_ptr(), {}};
+  for (int i = 0; i < 4; ++i) bank.stride[i] = weight.stride(i);
+  return bank;
+}
+
+inline Tensor scratch(int64_t numbers, const Tensor& like) { return compact({numbers}, false, like.scalar_type()); }
+
+// A map of 4 axes in the layout asked for: itself where it lies so already.
+inline Tensor relaid(const Tensor& t, bool channels_last) {
+  const ScalarType dtype = t.scalar_type();
+  const bool other = channels_last ? t.is_contiguous() : is_channels_last(t, 2);
+  if (!other || (dtype != ScalarType::Float && dtype != ScalarType::Double)) return made_compact(t, channels_last);
+  const int64_t pixels = t.size(2) * t.size(3), channels = t.size(1);
+  if (pixels == 1 || channels == 1 || t.numel() == 0) return made_compact(t, channels_last);
+  if (t.stride(0) != pixels * channels || (!channels_last && (t.stride(3) != channels || t.stride(1) != 1)))
+    return made_compact(t, channels_last);
+  Tensor made = compact(sizes_of(t), channels_last, dtype);
+  TurnJob job{t.size(0), channels_last ? channels : pixels, channels_last ? pixels : channels, t.const_data_ptr(),
+              made.mutable_data_ptr()};
+  const LayoutTable& table = kernels<LayoutTable>(SWITCHGRAD_OF_EACH_ISA(layout_table));
+  const int64_t bands = table.bands(job);
+  in_parallel(job.count * bands, job.rows * job.columns / bands,
+              [&](int64_t begin, int64_t end) { table.turn[dtype == ScalarType::Double](job, begin, end); });
+  return made;
+}
+
+// Convolves and pools in Winograd's tiles. False where these cannot serve, would not be worth it or met a number that
+// is not finite: then nothing that was written counts.
+bool pool_in_tiles(const ConvPoolForwardJob& job, const Tensor& input, const Tensor& weight, const void* bias);
+
+}  // namespace switchgrad
