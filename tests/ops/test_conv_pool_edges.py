@@ -98,7 +98,8 @@ def test_why_tensors_and_modes_are_not_fused() -> None:
     x, w = torch.zeros(1, 4, 8, 8), torch.zeros(4, 4, 3, 3)
     dtypes = "the kernel takes float32 or float64, and these are torch.bfloat16 and torch.bfloat16"
     assert why_not_fused(x.bfloat16(), w.bfloat16()) == dtypes
-    assert why_not_fused(x.to("meta"), w.to("meta")) == "the kernel is for the CPU, and this is meta"
+    devices = "the kernels are for the CPU and, where Triton is installed, for CUDA, and this is meta"
+    assert why_not_fused(x.to("meta"), w.to("meta")) == devices
     large = torch.zeros(1).expand(1, 1, 8193, 8192)
     assert why_not_fused(large, w[:, :1]) == "the weight or an image is beyond the kernel's 32-bit addresses"
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -112,7 +113,7 @@ def test_info_says_what_serves_and_what_goes_in_steps() -> None:
     rows = {row.name: row for row in switchgrad.info().operators if row.device == "cpu"}
     for name in ("conv_max_pool", "conv_max_pool_backward"):
         assert rows[name].kernel == rows["max_pool"].kernel
-        assert re.search(r"groups, dilation, 16-bit floats, .* take PyTorch's conv2d", rows[name].reason)
+        assert re.search(r"groups, dilation, 16-bit floats on the CPU, .* take PyTorch's conv2d", rows[name].reason)
     assert "groups" not in rows["max_pool"].reason
 
 

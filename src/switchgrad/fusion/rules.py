@@ -19,6 +19,7 @@ from switchgrad import ops
 from switchgrad.fusion.normalising import Norm, normalise
 from switchgrad.fusion.stages import POOLS, Stage
 from switchgrad.kernels import native
+from switchgrad.kernels.cuda import DEVICES
 
 
 def _always(stages: Sequence[Stage]) -> str:
@@ -68,7 +69,7 @@ def _pool(dims: int) -> Rule:
         input: Tensor, *, pool_size: Any, pool_stride: Any, pool_padding: Any, pool_dilation: Any, ceil_mode: bool
     ) -> Tensor:
         # A device without a kernel of ours keeps PyTorch's, which is faster there than our reference.
-        function = ours if input.device.type == "cpu" else theirs
+        function = ours if input.device.type in DEVICES else theirs
         return function(input, pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
 
     pool.__name__ = f"max_pool{dims}d"
@@ -89,7 +90,7 @@ def _relu_pool2d(
     pool_dilation: Any,
     ceil_mode: bool,
 ) -> Tensor:
-    if input.device.type == "cpu":
+    if input.device.type in DEVICES:
         return ops.relu_max_pool2d(
             input, pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode, negative_slope
         )
@@ -111,7 +112,7 @@ def _conv_pool(*, relu: bool) -> Rule:
         groups: int,
         **pooling: Any,
     ) -> Tensor:
-        if input.device.type == "cpu":
+        if input.device.type in DEVICES:
             return ours(
                 input, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups, **pooling
             )
@@ -143,7 +144,8 @@ def _conv_kernel(stages: Sequence[Stage]) -> str:
         return f"the convolution has {facts['groups']} groups"
     if facts["dilation"] not in (1, (1, 1), [1, 1]):
         return f"the convolution has dilation {facts['dilation']}"
-    if isinstance(weight, Tensor) and weight.dtype not in (torch.float32, torch.float64):
+    wide = (torch.float32, torch.float64)
+    if isinstance(weight, Tensor) and weight.device.type == "cpu" and weight.dtype not in wide:
         return f"the kernel takes float32 or float64, and the weight is {weight.dtype}"
     return _native(stages)
 
@@ -154,7 +156,7 @@ _POOL2D = _pool(2)
 def _norm_relu(input: Tensor, *, norm: Norm, negative_slope: float) -> Tensor:
     del negative_slope  # 0: see `_norm_kernel`
     arguments = normalise(norm, input)
-    if input.device.type == "cpu":
+    if input.device.type in DEVICES:
         return ops.batch_norm_relu(input, **arguments)
     return functional.relu(functional.batch_norm(input, **arguments))
 
@@ -172,7 +174,7 @@ def _norm_relu_pool2d(
 ) -> Tensor:
     arguments = normalise(norm, input)
     window = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
-    if input.device.type == "cpu":
+    if input.device.type in DEVICES:
         names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
         return ops.batch_norm_relu_max_pool2d(input, **arguments, **dict(zip(names, window, strict=True)))
     maps = functional.batch_norm(input, **arguments)
@@ -185,12 +187,12 @@ def _norm_kernel(stages: Sequence[Stage]) -> str:
 
 
 def _dropout(input: Tensor, *, p: float) -> Tensor:
-    return ops.dropout(input, p) if input.device.type == "cpu" else functional.dropout(input, p)
+    return ops.dropout(input, p) if input.device.type in DEVICES else functional.dropout(input, p)
 
 
 def _relu_dropout(input: Tensor, *, negative_slope: float, p: float) -> Tensor:
     del negative_slope  # 0: see `_drops`
-    if input.device.type == "cpu":
+    if input.device.type in DEVICES:
         return ops.bias_relu_dropout(input, None, p)
     return functional.dropout(functional.relu(input), p)
 

@@ -44,6 +44,8 @@ MODULES = {
     "conv_max_pool": "conv_pool",
     "conv_max_pool_backward": "conv_pool",
 }
+# Devices on which operators run on kernels of ours, and so faster than in PyTorch's steps.
+DEVICES = frozenset(("cpu", "cuda") if importlib.util.find_spec("triton") else ("cpu",))
 _MISSING = (
     "triton cannot be imported ({}), so operators on CUDA tensors run on their slower references; "
     'install it with pip install "switchgrad[gpu]", and see `switchgrad info`'

@@ -45,8 +45,8 @@ def _cpu() -> tuple[str, str]:
 
 
 _IN_STEPS = (
-    "groups, dilation, 16-bit floats, autocast, torch.func and pooling windows beyond 254 cells take PyTorch's conv2d "
-    "and relu_max_pool or max_pool instead (switchgrad.ops.conv_pool.why_not_fused tells of a call)"
+    "groups, dilation, 16-bit floats on the CPU, autocast, torch.func and pooling windows beyond 254 cells take "
+    "PyTorch's conv2d and relu_max_pool or max_pool instead (switchgrad.ops.conv_pool.why_not_fused tells of a call)"
 )
 _LIMITS = {"conv_max_pool": (_IN_STEPS,), "conv_max_pool_backward": (_IN_STEPS,)}
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window, window
+from switchgrad.kernels.cuda import DEVICES
 from switchgrad.ops.conv_pool import registration as registration
 from switchgrad.ops.conv_pool.autograd import ConvArgs, ConvMaxPool
 from switchgrad.ops.conv_pool.reference import padded
@@ -83,7 +84,8 @@ def conv_relu_max_pool2d(
 
     The fused kernel serves float32 and float64 on the CPU without groups and dilation: a window's convolution outputs
     meet in registers, and only the winner and one byte are written. Rows and columns that no window looks at are not
-    computed. Everything else is the same function in two steps (`why_not_fused` says which and why).
+    computed. On CUDA, in every dtype, one kernel does all that follows cuDNN's convolution, whose maps are not kept.
+    Everything else is the same function in two steps (`why_not_fused` says which and why).
 
     Ties, NaN and dead windows as in `relu_max_pool2d`; sums are rounded in another order than PyTorch's, so that
     where two outputs of a window differ by rounding alone, either may win.
@@ -179,13 +181,14 @@ def _obstacle(
         return "the convolution has {} groups", groups
     if any(d != 1 for d in ((dilation,) if isinstance(dilation, int) else dilation)):
         return "the convolution has dilation {}", dilation
-    if input.dtype not in (torch.float32, torch.float64) or weight.dtype != input.dtype:
+    device = input.device.type
+    if device not in DEVICES or weight.device.type != device:
+        return "the kernels are for the CPU and, where Triton is installed, for CUDA, and this is {}", input.device
+    if weight.dtype != input.dtype or (device == "cpu" and input.dtype not in (torch.float32, torch.float64)):
         return "the kernel takes float32 or float64, and these are {} and {}", input.dtype, weight.dtype
-    if input.device.type != "cpu" or weight.device.type != "cpu":
-        return "the kernel is for the CPU, and this is {}", input.device
     if pool_cells > 254:
         return "the pooling window has {} cells, and a byte names up to 254", pool_cells
-    if torch.is_autocast_enabled("cpu"):
+    if torch.is_autocast_enabled(device):
         return ("autocast is on",)
     if is_transformed():
         return ("a torch.func transform or forward mode is active",)

@@ -40,10 +40,12 @@ def conv_max_pool(
     *window, relu = rest
     z = F.conv2d(padded(input, conv_padding), weight, bias, tuple(conv_stride))
     values, codes = (rectified.relu_max_pool if relu else plain.max_pool)(z, *window)
-    codes = codes.clone(memory_format=torch.channels_last)  # as the kernel writes them
-    if input.shape[1] == 1:  # in both layouts at once: the result stays in the kernel's own
-        return values.clone(memory_format=torch.channels_last), codes
-    return in_layout_of(input, values), codes
+    last = torch.channels_last
+    # One channel lies in both layouts at once: the result stays in the kernel's own.
+    values = values.clone(memory_format=last) if input.shape[1] == 1 else in_layout_of(input, values)
+    if input.device.type == "cuda":  # each as its kernel writes them
+        return values, torch.empty_like(values, dtype=codes.dtype).copy_(codes)
+    return values, codes.clone(memory_format=last)
 
 
 def conv_max_pool_backward(

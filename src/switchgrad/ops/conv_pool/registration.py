@@ -24,10 +24,14 @@ def _conv_max_pool(
     )
     shape = (input.shape[0], weight.shape[0], *window.output_size((rows, columns)))
     # The codes stay in the layout that the kernel writes: only its own backward reads them.
-    codes = torch.empty(shape, dtype=code_dtype(window.cells), device=input.device, memory_format=torch.channels_last)
+    dtype, last = code_dtype(window.cells), torch.channels_last
     if input.shape[1] == 1:
-        return torch.empty_like(codes, dtype=input.dtype), codes
-    return empty_in_layout_of(input, shape, input.dtype), codes
+        values = torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=last)
+    else:
+        values = empty_in_layout_of(input, shape, input.dtype)
+    if input.device.type == "cuda":
+        return values, torch.empty_like(values, dtype=dtype)
+    return values, torch.empty(shape, dtype=dtype, device=input.device, memory_format=last)
 
 
 def _conv_max_pool_backward(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.kernels.cuda import DEVICES
 from switchgrad.ops import composed
 from switchgrad.ops.cross_entropy import registration as registration
 from switchgrad.ops.routing import is_transformed, is_watched
@@ -43,7 +44,8 @@ def cross_entropy(
     Backward: the forward has already made the gradient, which is all that is kept; it is scaled by the one sent back.
     A second derivative, forward mode, vmap, and targets given as probabilities are PyTorch's own.
 
-    Raises `GeometryError` for shapes, targets and options that do not fit.
+    Raises `GeometryError` for shapes, targets and options that do not fit; on CUDA, where the host would have to wait
+    for them, a target that is no class gives NaN instead.
 
     >>> import torch
     >>> scores = torch.tensor([[2.0, 0.0], [0.0, 0.0]], requires_grad=True)
@@ -97,7 +99,7 @@ def cross_entropy_with_gradient(
     _check(input, target, weight, reduction, label_smoothing)
     rows = input.detach()
     args = (weight, ignore_index, label_smoothing)
-    if rows.device.type == "cpu":
+    if rows.device.type in DEVICES:
         return torch.ops.switchgrad.cross_entropy.default(rows, target, *args, _REDUCTIONS[reduction])
     # The reference asks the device about the targets; PyTorch's kernels check them where they are.
     with torch.enable_grad():

@@ -26,11 +26,11 @@ def dropout(
 
     .. math:: y_i = \frac{x_i}{1 - p} \; [w_i \ge p\, 2^{32}], \qquad w = \mathrm{Threefry}(\text{seed}, i)
 
-    The seed is one int64 number from ``generator`` (default: PyTorch's own, so ``torch.manual_seed`` repeats it). The
-    word of an element depends on the seed and the element's place in memory alone: the same mask with any number of
-    threads, on every instruction set, and again in backward, which keeps the seed and nothing else. Masks are others
-    than ``torch.nn.functional.dropout`` draws from the same seed. A dropped element gives 0 even if it is NaN or
-    infinite; p = 1 drops all.
+    The seed is one int64 number from ``generator`` (default: PyTorch's own of the input's device, so that
+    ``torch.manual_seed`` repeats it). The word of an element depends on the seed and the element's place in memory
+    alone: the same mask with any number of threads, on every instruction set and on CUDA, and again in backward, which
+    keeps the seed and nothing else. Masks are others than ``torch.nn.functional.dropout`` draws from the same seed. A
+    dropped element gives 0 even if it is NaN or infinite; p = 1 drops all.
 
     Backward: the same mask on the gradient; differentiable at every order. Under functorch transforms and forward
     mode it is PyTorch's own dropout. Raises `GeometryError` for a ``p`` outside 0 to 1.
