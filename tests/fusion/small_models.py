@@ -218,6 +218,23 @@ class Watching(nn.Module):
         return x
 
 
+class Dense(nn.Module):
+    """Convolutions of 3x3 wide enough for Winograd's tiles: as layers, as a call, with and without what follows."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 16, 1)
+        self.one, self.two = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.Conv2d(16, 20, 3, padding="same")
+        self.norm = nn.BatchNorm2d(16)
+        self.weight = nn.Parameter(torch.randn(16, 20, 3, 3) / 8)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = F.relu(self.norm(self.one(x))) + x
+        x = F.relu(self.two(x), inplace=True)
+        return F.conv2d(x, self.weight, padding=(2, 0)).mean(1)
+
+
 def signal() -> nn.Module:
     return nn.Sequential(
         nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(28, 2)
@@ -245,6 +262,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "flattened": (Flattened, IMAGES),
     "pool first": (PoolFirst, (2, 2, 14, 14)),
     "nested": (Nested, IMAGES),
+    "dense": (Dense, (2, 2, 9, 8)),
     "signal": (signal, (2, 2, 16)),
     "volume": (volume, (2, 2, 6, 6, 6)),
     "unbatched": (unbatched, (2, 8, 8)),

@@ -66,6 +66,26 @@ def test_a_wide_convolution_is_fused_in_training_alone():
     assert found["1", "2"] == "ops.relu_max_pool2d"
 
 
+def test_dense_convolutions_run_in_tiles():
+    model = nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 17, 3), nn.BatchNorm2d(17), nn.ReLU())
+    assert rows(model, "training") == {
+        ("0", "1"): "ops.conv_bias_relu",
+        ("2",): "ops.conv2d",
+        ("3", "4"): "ops.batch_norm_relu",
+    }
+    assert rows(model, "evaluation")["2", "3", "4"] == "ops.conv_bias_relu, batch norm folded in"
+    for layer, reason in (
+        (nn.Conv2d(16, 16, 3, 2), "the stride is (2, 2) and not 1"),
+        (nn.Conv2d(16, 16, 5), "the kernel has 5x5 taps and not 3x3"),
+        (nn.Conv2d(15, 16, 3), "a convolution of 15 channels to 16 is left to PyTorch"),
+        (nn.Conv2d(16, 16, 3).half(), "the kernels take float32 or float64"),
+    ):
+        assert rows(nn.Sequential(layer))["0",].startswith(reason)
+    assert rows(nn.Sequential(nn.Conv2d(16, 16, 3), nn.LeakyReLU()))["0",] == "ops.conv2d"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert rows(model, "training")["2",] == "conv2d, while autocast is on"
+
+
 class Called(nn.Module):
     """A convolution as a function, of a weight that it holds itself and of one of a layer's."""
 
@@ -114,7 +134,7 @@ def test_every_rule_has_an_operator():
     for rule in RULES:
         assert rule.operator
         if rule.operator.startswith("ops."):
-            assert callable(getattr(switchgrad.ops, rule.operator.removeprefix("ops.")))
+            assert callable(getattr(switchgrad.ops, rule.operator.removeprefix("ops.").split(" ")[0]))
 
 
 class Odd(nn.Module):

@@ -93,6 +93,22 @@ def test_the_table_has_every_candidate(monkeypatch):
     assert any("channels last" in line and "the whole" in line for line in lines)
 
 
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+def test_each_algorithm_of_a_convolution_is_a_candidate(algorithm, monkeypatch):
+    clock(monkeypatch, [(["conv_bias_relu", algorithm], 1.0), (["as written"], 2.0), ([], 5.0)])
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU()), torch.randn(1, 16, 6, 6)
+    tuned = switchgrad.optimize(model, x, tune=True)
+    assert [row.runs for row in report(tuned).fused if len(row.operations) == 2] == [
+        f"ops.conv_bias_relu ({algorithm})"
+    ]
+    with torch.profiler.profile() as profile:
+        ours = tuned(x)
+    assert "switchgrad::winograd_conv" in {event.key for event in profile.key_averages()}
+    torch.testing.assert_close(ours, model(x))
+    torch.testing.assert_close(tuned.bfloat16()(x.bfloat16()), model.bfloat16()(x.bfloat16()))
+
+
 @pytest.mark.parametrize("channels_last_ms", [1.0, 9.0])
 @pytest.mark.parametrize("given", [torch.contiguous_format, torch.channels_last])
 def test_a_whole_forward_runs_in_the_faster_layout(channels_last_ms, given, monkeypatch):

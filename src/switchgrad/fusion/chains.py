@@ -88,7 +88,7 @@ def candidates(
     finder = _finder(graph, modules, training)
     for chain in _chains(finder.stages):
         links = _fold(chain)
-        blocks = [block for place in range(len(links)) for block in finder.fitting(links[place:], [])]
+        blocks = [block for place in range(len(links)) for block in finder.fitting(links[place:], [], "measured")]
         if blocks:
             yield links, blocks
 
@@ -145,7 +145,8 @@ class _Finder:
         chosen: dict[int, Block | str] = {}
         for place in range(len(links)):
             said: list[str] = []
-            quick = (b for b in self.fitting(links[place:], said) if not self._is_slow(b, said))
+            fitting = self.fitting(links[place:], said, "unmeasured")
+            quick = (block for block in fitting if not self._is_slow(block, said))
             chosen[place] = next(quick, None) or next(iter(said), "")
         return chosen
 
@@ -155,7 +156,7 @@ class _Finder:
         chosen: dict[int, Block | str] = {}
         for place in reversed(range(len(links))):
             said: list[str] = []
-            blocks = list(self.fitting(links[place:], said))
+            blocks = list(self.fitting(links[place:], said, "measured"))
             written = costs.get((links[place].name, WRITTEN))
             each = [costs.get((block.name, block.rule.operator)) for block in blocks]
             if written is None or None in each:
@@ -170,9 +171,11 @@ class _Finder:
                 chosen[place] = next(iter(said), "") if not blocks else _compared(blocks[0], costs)
         return chosen
 
-    def fitting(self, links: Sequence[Link], refusals: list[str]) -> Iterator[Block]:
+    def fitting(self, links: Sequence[Link], refusals: list[str], among: str) -> Iterator[Block]:
         """Every block that begins these links, the longest first; what speaks against others goes to ``refusals``."""
         for rule in RULES:
+            if rule.among not in ("", among):
+                continue
             head = tuple(links[: len(rule.kinds)])
             if canonical(_as_rule(rule, head)) != rule.kinds:
                 continue
@@ -225,12 +228,12 @@ def _is_worth_telling(stage: Stage) -> bool:
 
 def _reason(stages: Sequence[Stage], refusals: Sequence[str]) -> str:
     problems = [stage.problem for stage in stages if stage.problem]
-    if problems or refusals:
-        return (problems or list(refusals))[0]
+    if problems:
+        return problems[0]
     kinds = " and ".join(dict.fromkeys(_WORDS.get(stage.kind, stage.kind) for stage in stages))
     users = len(stages[-1].node.users)
     several = f"; its result is used in {users} places, so it has to be kept" if users > 1 else ""
-    return f"no fused operator for {kinds} here{several}"
+    return f"{refusals[0] if refusals else f'no fused operator for {kinds} here'}{several}"
 
 
 def _fold(chain: Sequence[Stage]) -> list[Link]:

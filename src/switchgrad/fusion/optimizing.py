@@ -47,7 +47,8 @@ def optimize(model: ModuleT, example_input: Any = None, *, tune: bool | str | os
     kept on that file (JSON), by machine, threads and shapes, and what stands there is not measured again.
 
     Without ``tune`` a rule of thumb is the model of costs: the longest fused operator that fits is taken, but wide
-    convolutions (64 channels and more) are fused with their pool in training alone.
+    convolutions (64 channels and more) are fused with their pool in training alone, and dense 3x3 convolutions choose
+    their algorithm at each call, by `switchgrad.ops.conv2d`'s estimate for the shapes.
 
     Hooks keep working: a module that has hooks, now or later, is run as itself. ``copy.deepcopy``, pickling,
     ``DistributedDataParallel`` and ``torch.compile`` around the result, ``torch.export`` and autocast work. After an

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from switchgrad.fusion.normalising import Norm, normalise
 from switchgrad.fusion.stages import POOLS, Stage
 from switchgrad.kernels import native
 from switchgrad.kernels.cuda import DEVICES
+from switchgrad.ops.convolution import why_not_winograd
 
 
 def _always(stages: Sequence[Stage]) -> str:
@@ -38,7 +39,8 @@ class Rule:
 
     ``refuses`` looks at a chain of the right kinds and says why it cannot be taken, or nothing; ``slow`` says, where
     nothing was measured, why it would not gain in a mode (training or not). ``autocast`` is what runs instead while
-    autocast is on, if it is something else.
+    autocast is on, if it is something else. ``among`` are the candidates that it stands among: where one operator can
+    choose its algorithm itself, it does so "unmeasured", and each algorithm is a candidate where all are "measured".
     """
 
     kinds: tuple[str, ...]
@@ -47,6 +49,7 @@ class Rule:
     refuses: Callable[[Sequence[Stage]], str] = _always
     slow: Callable[[Sequence[Stage], bool], str] = _fast
     autocast: str = ""
+    among: Literal["", "measured", "unmeasured"] = ""
 
     @property
     def runs(self) -> str:
@@ -186,6 +189,50 @@ def _norm_kernel(stages: Sequence[Stage]) -> str:
     return f"negative_slope is {slope}, and the kernel has a plain ReLU" if slope else _native(stages)
 
 
+_FEWEST_CHANNELS = 16  # in and out, below which Winograd's vectors are mostly empty
+
+
+def _winograd(kinds: tuple[str, ...], algorithm: Any = "auto") -> Rule:
+    """A 3x3 convolution, alone or with its ReLU, in tiles; ``auto`` asks the operator's own estimate of costs."""
+    ours: Any = ops.conv_bias_relu if "act" in kinds else ops.conv2d
+
+    def conv(
+        input: Tensor,
+        *,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        groups: int,
+        **activation: Any,
+    ) -> Tensor:
+        del activation  # a plain ReLU: see `_winograd_kernel`
+        served = input.device.type == "cpu" and input.dtype in (torch.float32, torch.float64)
+        how = algorithm if served else "auto"
+        return ours(input, weight, bias, stride, padding, dilation, groups, algorithm=how)
+
+    name, steps = f"ops.{ours.__name__}", "conv2d and relu" if "act" in kinds else "conv2d"
+    if algorithm == "auto":
+        return Rule(kinds, name, conv, _winograd_kernel, autocast=steps, among="unmeasured")
+    return Rule(kinds, f"{name} ({algorithm})", conv, _winograd_kernel, autocast=steps, among="measured")
+
+
+def _winograd_kernel(stages: Sequence[Stage]) -> str:
+    """Why tiles cannot serve a convolution, as far as it shows before a call."""
+    facts = stages[0].facts
+    weight = facts.get("weight")
+    slope = any(stage.facts["negative_slope"] for stage in stages if stage.kind == "act")
+    if not isinstance(weight, Tensor):
+        return "its weight is computed in forward"
+    if slope:
+        return "the activation is not a plain ReLU"
+    if min(weight.shape[0], weight.shape[1]) < _FEWEST_CHANNELS:
+        return f"a convolution of {weight.shape[1]} channels to {weight.shape[0]} is left to PyTorch"
+    given = [facts[name] for name in ("stride", "padding", "dilation", "groups")]
+    return why_not_winograd(weight, weight, *given) or _native(stages)
+
+
 def _dropout(input: Tensor, *, p: float) -> Tensor:
     return ops.dropout(input, p) if input.device.type in DEVICES else functional.dropout(input, p)
 
@@ -207,6 +254,8 @@ def _drops(stages: Sequence[Stage]) -> str:
 RULES: tuple[Rule, ...] = (
     _conv_pool(relu=True),
     _conv_pool(relu=False),
+    *(_winograd(("conv2d", "act"), algorithm) for algorithm in ("auto", "winograd2", "winograd4")),
+    *(_winograd(("conv2d",), algorithm) for algorithm in ("auto", "winograd2", "winograd4")),
     Rule(("norm", "act", "pool2d"), "ops.batch_norm_relu_max_pool2d", _norm_relu_pool2d, _norm_kernel),
     Rule(("norm", "act"), "ops.batch_norm_relu", _norm_relu, _norm_kernel),
     Rule(("act", "dropout"), "ops.bias_relu_dropout", _relu_dropout, _drops),
