@@ -70,12 +70,19 @@ loss.cross_entropy(rows, target, None, -100, 0.1, 1)
 loss.cross_entropy_values(rows, target, rows[0].contiguous(), 1, 0.0, 0)
 assert seen == ["drop", "drop", "counted_weight", "rows_of_scores", "sum_of_losses", "rows_of_scores"], seen
 """
+NORMS = f"""
+from switchgrad.gpu import lp_pool as gpu
+for p in (1, 2.5, 0.3):
+    values = gpu.lp_pool(x, p, *({WINDOWS})[0])
+    gpu.lp_pool_spread(values, x, values, p, *({WINDOWS})[0])
+assert seen == ["norm", "spread"] * 3, seen
+"""
 
 
-def compiles(calls: dict[str, str], tmp_path: Path) -> None:
+def compiles(calls: list[tuple[str, str]], tmp_path: Path) -> None:
     """Run calls where kernels are compiled instead of run, each with an input ``x`` of its dtype."""
     script = "import torch\nfrom harness.compiled import compiling\nseen = compiling()\n"
-    for dtype, section in calls.items():
+    for dtype, section in calls:
         script += f"seen.clear()\nx = torch.zeros(2, 3, 40, 41, dtype=torch.{dtype})\n{section}"
     environment = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(TESTS)}
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, env=environment, timeout=300)
@@ -83,9 +90,9 @@ def compiles(calls: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_kernels_compile(tmp_path: Path) -> None:
-    compiles({"bfloat16": MAX, "float32": AVERAGE, "float16": ADAPTIVE, "float64": RANDOM}, tmp_path)
+    compiles([("bfloat16", MAX), ("float32", AVERAGE), ("float16", ADAPTIVE), ("float64", RANDOM)], tmp_path)
 
 
 @pytest.mark.slow
 def test_kernels_of_blocks_compile(tmp_path: Path) -> None:
-    compiles({"bfloat16": BLOCKS, "float16": REST}, tmp_path)
+    compiles([("bfloat16", BLOCKS), ("float16", REST), ("float64", NORMS)], tmp_path)

@@ -27,6 +27,8 @@ MODULES = {
     "max_pool_dropout": "random_pool",
     "avg_pool": "avg_pool",
     "avg_pool_spread": "avg_pool",
+    "lp_pool": "lp_pool",
+    "lp_pool_spread": "lp_pool",
     "adaptive_avg_pool": "adaptive_pool",
     "adaptive_avg_pool_spread": "adaptive_pool",
     "relu_max_pool": "blocks",

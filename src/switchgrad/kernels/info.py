@@ -65,6 +65,10 @@ def info() -> Info:
         rows.append(OperatorInfo(name, "cpu", cpu_kernel, "; ".join([cpu_reason, *_LIMITS.get(name, ())])))
         if torch.cuda.is_available():
             rows.append(OperatorInfo(name, "cuda", *cuda.served_by(name)))
+    for name in schema.FOR_CUDA:
+        rows.append(OperatorInfo(name, "cpu", "PyTorch and the operators above", "it has no kernel of its own"))
+        if torch.cuda.is_available():
+            rows.append(OperatorInfo(name, "cuda", *cuda.served_by(name)))
     return Info(
         versions={
             "switchgrad": VERSION,

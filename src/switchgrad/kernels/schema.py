@@ -78,6 +78,12 @@ SCHEMAS = {
     "nms_in_order": "(Tensor boxes, Tensor order, Tensor? classes, float iou_threshold) -> Tensor",
 }
 
+# These are compositions of the operators above where no kernel does them in one pass: only CUDA has one.
+FOR_CUDA = {
+    "lp_pool": f"(Tensor input, float p, {_WINDOW}) -> Tensor",
+    "lp_pool_spread": f"(Tensor pooled, Tensor input, Tensor values, float p, {_WINDOW}) -> Tensor",
+}
+
 # What each operator means, by name: for devices whose kernels cannot be loaded.
 REFERENCES: dict[str, Callable[..., Any]] = {}
 
@@ -92,5 +98,5 @@ class _Definitions(torch.library.Library):
 
 
 LIBRARY = _Definitions("switchgrad", "DEF")
-for _name, _signature in SCHEMAS.items():
+for _name, _signature in {**SCHEMAS, **FOR_CUDA}.items():
     LIBRARY.define(_name + _signature)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding
+from switchgrad.geometry import IntOrTuple, Padding, window
+from switchgrad.ops import lp_fused
 from switchgrad.ops.avg_pool import sum_pool1d, sum_pool2d, sum_pool3d
 from switchgrad.ops.avg_pool.reference import wide
 from switchgrad.ops.checks import check_floats
@@ -112,9 +113,17 @@ def _lp_pool(
     p = checked_norm(norm_type)
     if p == math.inf:
         return _MAX[dims](input.abs(), kernel_size, stride, padding, dilation, ceil_mode)
-    terms = lp_terms(input.to(wide(input.dtype)), p)
-    sums = _SUM[dims](terms, kernel_size, stride, padding, ceil_mode, dilation=dilation)
-    return lp_root(sums, p).to(input.dtype)
+
+    def steps(input: Tensor, p: float) -> Tensor:
+        terms = lp_terms(input.to(wide(input.dtype)), p)
+        sums = _SUM[dims](terms, kernel_size, stride, padding, ceil_mode, dilation=dilation)
+        return lp_root(sums, p).to(input.dtype)
+
+    if not lp_fused.has_kernel(input):
+        return steps(input, p)
+    win = window(dims, kernel_size, stride, padding, dilation, ceil_mode, input.shape[-dims:])
+    win.output_size(input.shape[-dims:])
+    return lp_fused.norms(input, p, win, steps)
 
 
 def checked_norm(norm_type: float) -> float:
