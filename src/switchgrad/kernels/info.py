@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import torch
 
-from switchgrad.kernels import cuda, native
+from switchgrad.kernels import cuda, native, schema
 from switchgrad.version import VERSION
 
 
