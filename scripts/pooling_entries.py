@@ -145,14 +145,14 @@ ENTRIES = (
     ),
     Entry(
         "Weighted average",
-        ("weighted_avg_pool2d",),
+        every("weighted_avg_pool"),
         "Averages that trust the centre of the window most.",
         f"{TESTS}/test_weighted_pool.py",
         lambda x: ops.weighted_avg_pool2d(x, 3, 2, 1, sigma=0.8),
     ),
     Entry(
         "Blur (anti-aliased)",
-        ("blur_pool2d",),
+        every("blur_pool"),
         "Where small shifts of the picture should not change the answer.",
         f"{TESTS}/test_weighted_pool.py",
         lambda x: ops.blur_pool2d(x, 3),

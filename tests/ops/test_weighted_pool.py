@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -22,23 +23,36 @@ WINDOWS: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+ALONG: dict[int, tuple[tuple[int, ...], tuple[dict[str, Any], ...]]] = {
+    1: ((9,), ({"kernel_size": 3}, {"kernel_size": 4, "stride": 3, "padding": ((2, 1),), "ceil_mode": True})),
+    2: ((6, 7), WINDOWS),
+    3: ((4, 5, 6), ({"kernel_size": 2}, {"kernel_size": (1, 3, 2), "stride": 2, "padding": (0, 1, 1)})),
+}
+WEIGHTED = {1: ops.weighted_avg_pool1d, 2: ops.weighted_avg_pool2d, 3: ops.weighted_avg_pool3d}
+BLUR = {1: ops.blur_pool1d, 2: ops.blur_pool2d, 3: ops.blur_pool3d}
+
+
+@pytest.mark.parametrize(("dims", "window"), [(d, w) for d, (_, windows) in ALONG.items() for w in windows])
 @pytest.mark.parametrize("given", [False, True])
-def test_weighted_averages_equal_the_loops(window: dict[str, Any], given: bool) -> None:
-    x = torch.randn(2, 3, 6, 7, dtype=torch.float64)
-    along = loops.axes((6, 7), **window)
-    shape, spread = tuple(a.kernel for a in along), [a.dilation for a in along]
+def test_weighted_averages_equal_the_loops(dims: int, window: dict[str, Any], given: bool) -> None:
+    size = ALONG[dims][0]
+    x = torch.randn(2, 3, *size, dtype=torch.float64)
+    along = loops.axes(size, **window)
+    shape = tuple(a.kernel for a in along)
     weights = torch.rand(shape, dtype=torch.float64)
-    distance = [[math.hypot(*((i - (k - 1) / 2) * d for i, k, d in zip(at, shape, spread, strict=True)))
-                 for at in ((r, s) for s in range(shape[1]))] for r in range(shape[0])]  # fmt: skip
-    w = weights if given else torch.exp(-(torch.tensor(distance, dtype=torch.float64) ** 2) / (2 * 0.7**2))
+    distance = torch.zeros(shape, dtype=torch.float64)
+    for at in itertools.product(*map(range, shape)):
+        distance[at] = math.hypot(*((i - (a.kernel - 1) / 2) * a.dilation for i, a in zip(at, along, strict=True)))
+    w = weights if given else torch.exp(-(distance**2) / (2 * 0.7**2))
     wanted = []
     for plane in x.flatten(2).flatten(0, 1):
         for cells in loops.windows(along):
             total = sum(float(w.flatten()[offset]) for offset, _ in cells)
             wanted.append(sum(float(w.flatten()[offset] * plane[at]) for offset, at in cells) / total)
-    got = ops.weighted_avg_pool2d(x, **window, **({"weights": weights} if given else {"sigma": 0.7}))
+    options: dict[str, Any] = {"weights": weights} if given else {"sigma": 0.7}
+    got = WEIGHTED[dims](x, **window, **options)
     torch.testing.assert_close(got.flatten(), torch.tensor(wanted, dtype=torch.float64))
+    torch.testing.assert_close(WEIGHTED[dims](x[1], **window, **options), got[1])
 
 
 def test_limits_and_derivatives_of_weighted_averages() -> None:
@@ -54,22 +68,45 @@ def test_limits_and_derivatives_of_weighted_averages() -> None:
 
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "zeros"])
-@pytest.mark.parametrize(("size", "stride"), [(1, 2), (2, 2), (3, 2), (4, 1), (5, (2, 3))])
-def test_blur_is_a_binomial_mean_of_the_padded_map(mode: Any, size: int, stride: Any) -> None:
-    x = torch.randn(2, 3, 7, 8, dtype=torch.float64)
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(("dims", "stride"), [(1, 2), (1, 3), (2, 1), (2, 2), (2, (2, 3)), (3, 2), (3, (1, 2, 3))])
+def test_blur_is_a_binomial_mean_of_the_padded_map(dims: int, stride: Any, size: int, mode: Any) -> None:
+    cells = (7, 8, 6)[:dims]
+    x = torch.randn(2, 3, *cells, dtype=torch.float64)
     before, after = (size - 1) // 2, size // 2
     row = [math.comb(size - 1, i) / 2 ** (size - 1) for i in range(size)]
-    padded = torch.nn.functional.pad(x, (before, after) * 2, "constant" if mode == "zeros" else mode)
-    steps = (stride, stride) if isinstance(stride, int) else stride
-    wanted = sum(
-        row[r] * row[s] * padded[..., r : r + 7, s : s + 8][..., :: steps[0], :: steps[1]]
-        for r in range(size)
-        for s in range(size)
-    )
-    got = ops.blur_pool2d(x, size, stride, mode)
+    padded = torch.nn.functional.pad(x, (before, after) * dims, "constant" if mode == "zeros" else mode)
+    steps = (stride,) * dims if isinstance(stride, int) else stride
+    wanted = torch.zeros(())
+    for at in itertools.product(range(size), repeat=dims):
+        taken = tuple(slice(i, i + h, s) for i, h, s in zip(at, cells, steps, strict=True))
+        wanted = wanted + math.prod(row[i] for i in at) * padded[(..., *taken)]
+    got = BLUR[dims](x, size, stride, mode)
     torch.testing.assert_close(got, wanted)
-    torch.testing.assert_close(ops.blur_pool2d(x[1], size, stride, mode), wanted[1])
-    torch.testing.assert_close(nn.BlurPool2d(size, stride, mode)(x), wanted)
+    torch.testing.assert_close(BLUR[dims](x[1], size, stride, mode), wanted[1])
+    layer = {1: nn.BlurPool1d, 2: nn.BlurPool2d, 3: nn.BlurPool3d}[dims]
+    torch.testing.assert_close(layer(size, stride, mode)(x), wanted)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "zeros"])
+@pytest.mark.parametrize(("dims", "size"), [(1, 5), (2, 3), (2, 4), (3, 3)])
+def test_derivatives_of_blur(dims: int, size: int, mode: Any) -> None:
+    x = torch.randn(1, 2, *(3, 4, 3)[-dims:], dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda x: BLUR[dims](x, size, 2, mode), x)
+    assert gradgradcheck(lambda x: BLUR[dims](x, size, 2, mode), x)
+    tangent = torch.randn_like(x)
+    got = torch.func.jvp(lambda x: BLUR[dims](x, size, 2, mode), (x.detach(),), (tangent,))[1]
+    torch.testing.assert_close(got, BLUR[dims](tangent, size, 2, mode))
+
+
+@pytest.mark.parametrize("dims", [1, 3])
+def test_derivatives_of_weighted_averages(dims: int) -> None:
+    x = torch.randn(2, 2, *(4, 3, 5)[:dims], dtype=torch.float64, requires_grad=True)
+    weights = torch.rand((2,) * dims, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda x, w: WEIGHTED[dims](x, 2, 1, 1, weights=w), (x, weights))
+    assert gradgradcheck(lambda x, w: WEIGHTED[dims](x, 2, 1, 1, weights=w), (x, weights), fast_mode=True)
+    layer = {1: nn.WeightedAvgPool1d, 3: nn.WeightedAvgPool3d}[dims](2, sigma=0.5)
+    torch.testing.assert_close(layer(x), WEIGHTED[dims](x, 2, sigma=0.5))
 
 
 def test_blur_keeps_constants_layout_and_differentiates() -> None:

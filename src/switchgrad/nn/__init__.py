@@ -28,6 +28,14 @@ from switchgrad.nn.averaging import (
 )
 from switchgrad.nn.contrast import LocalContrastNorm
 from switchgrad.nn.drop_connect import DropConnect
+from switchgrad.nn.filtered import (
+    BlurPool1d,
+    BlurPool2d,
+    BlurPool3d,
+    WeightedAvgPool1d,
+    WeightedAvgPool2d,
+    WeightedAvgPool3d,
+)
 from switchgrad.nn.fully_convolutional import to_fully_convolutional
 from switchgrad.nn.fused import (
     BatchNormReLU2d,
@@ -120,7 +128,7 @@ from switchgrad.nn.unpooling import (
     NearestUnpool3d,
     TrilinearUnpool3d,
 )
-from switchgrad.nn.vectors import BlurPool2d, KMaxPool, OrderlessPool, SpatialPyramidPool, WeightedAvgPool2d
+from switchgrad.nn.vectors import KMaxPool, OrderlessPool, SpatialPyramidPool
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -139,7 +147,9 @@ __all__ = [
     "BatchNormReLU2d",
     "BatchNormReLUMaxPool2d",
     "BilinearUnpool2d",
+    "BlurPool1d",
     "BlurPool2d",
+    "BlurPool3d",
     "ChannelMaxout",
     "ClusterPool",
     "ConvPoolAdd",
@@ -245,7 +255,9 @@ __all__ = [
     "WeibullPool1d",
     "WeibullPool2d",
     "WeibullPool3d",
+    "WeightedAvgPool1d",
     "WeightedAvgPool2d",
+    "WeightedAvgPool3d",
     "conv_to_linear",
     "linear_to_conv",
     "replace_pooling",

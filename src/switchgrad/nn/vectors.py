@@ -1,4 +1,4 @@
-"""Layers that weigh, blur, or make vectors of fixed length: thin over `switchgrad.ops`."""
+"""Layers that make vectors of fixed length: thin over `switchgrad.ops`."""
 
 from __future__ import annotations
 
@@ -10,54 +10,9 @@ from torch.nn import functional
 
 from switchgrad import ops
 from switchgrad.errors import ModelError
-from switchgrad.geometry import IntOrTuple, Padding
 from switchgrad.ops.pyramid_pool import PyramidMode
-from switchgrad.ops.weighted_pool import Border
 
-__all__ = ["BlurPool2d", "KMaxPool", "OrderlessPool", "SpatialPyramidPool", "WeightedAvgPool2d"]
-
-
-class WeightedAvgPool2d(nn.Module):
-    """`switchgrad.ops.weighted_avg_pool2d` as a layer, by the distance from the centre.
-
-    >>> WeightedAvgPool2d(3, stride=2, padding=1, sigma=0.8)(torch.rand(1, 2, 9, 9)).shape
-    torch.Size([1, 2, 5, 5])
-    """
-
-    def __init__(
-        self, kernel_size: IntOrTuple, stride: IntOrTuple | None = None, padding: Padding = 0, *, sigma: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.padding = padding
-        self.sigma = sigma
-
-    def forward(self, input: Tensor) -> Tensor:
-        return ops.weighted_avg_pool2d(input, self.kernel_size, self.stride, self.padding, sigma=self.sigma)
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, sigma={self.sigma}"
-
-
-class BlurPool2d(nn.Module):
-    """`switchgrad.ops.blur_pool2d` as a layer; after ``MaxPool2d(2, stride=1)`` it is Zhang's MaxBlurPool.
-
-    >>> nn.Sequential(nn.MaxPool2d(2, stride=1), BlurPool2d(3))(torch.rand(1, 2, 9, 9)).shape
-    torch.Size([1, 2, 4, 4])
-    """
-
-    def __init__(self, kernel_size: int = 3, stride: IntOrTuple = 2, padding_mode: Border = "reflect") -> None:
-        super().__init__()
-        self.kernel_size = kernel_size
-        self.stride = stride
-        self.padding_mode: Border = padding_mode
-
-    def forward(self, input: Tensor) -> Tensor:
-        return ops.blur_pool2d(input, self.kernel_size, self.stride, self.padding_mode)
-
-    def extra_repr(self) -> str:
-        return f"kernel_size={self.kernel_size}, stride={self.stride}, padding_mode={self.padding_mode}"
+__all__ = ["KMaxPool", "OrderlessPool", "SpatialPyramidPool"]
 
 
 class KMaxPool(nn.Module):

@@ -15,6 +15,7 @@ from switchgrad.ops.adaptive_pool import (
 )
 from switchgrad.ops.avg_pool import avg_pool1d, avg_pool2d, avg_pool3d, sum_pool1d, sum_pool2d, sum_pool3d
 from switchgrad.ops.batch_norm import batch_norm_relu, batch_norm_relu_max_pool2d
+from switchgrad.ops.blur_pool import blur_pool1d, blur_pool2d, blur_pool3d
 from switchgrad.ops.conv_pool import conv_max_pool2d, conv_relu_max_pool2d
 from switchgrad.ops.convolution import conv2d, conv_bias_relu
 from switchgrad.ops.cross_entropy import cross_entropy, cross_entropy_with_gradient
@@ -38,7 +39,7 @@ from switchgrad.ops.sequence_pool import (
     sum_over_time,
 )
 from switchgrad.ops.switches import Switches
-from switchgrad.ops.weighted_pool import blur_pool2d, weighted_avg_pool2d
+from switchgrad.ops.weighted_pool import weighted_avg_pool1d, weighted_avg_pool2d, weighted_avg_pool3d
 from switchgrad.ops.windows import windows
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ __all__ = [
     "batched_nms",
     "bias_relu_dropout",
     "bilinear_unpool2d",
+    "blur_pool1d",
     "blur_pool2d",
+    "blur_pool3d",
     "box_area",
     "box_iou",
     "chunk_max_pool",
@@ -184,7 +187,9 @@ __all__ = [
     "weibull_pool1d",
     "weibull_pool2d",
     "weibull_pool3d",
+    "weighted_avg_pool1d",
     "weighted_avg_pool2d",
+    "weighted_avg_pool3d",
     "windows",
 ]
 

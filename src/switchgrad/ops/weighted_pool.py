@@ -1,9 +1,6 @@
-"""Averages whose weights fall with the distance from the central pixel, and blurred subsampling without aliasing."""
+"""Averages whose weights fall with the distance from the central pixel."""
 
 from __future__ import annotations
-
-import math
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,10 +9,9 @@ from torch.nn import functional
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window, window
 from switchgrad.ops.checks import check_floats
+from switchgrad.ops.depthwise import correlate, outer
 
-__all__ = ["blur_pool2d", "weighted_avg_pool2d"]
-
-Border: TypeAlias = Literal["reflect", "replicate", "zeros"]
+__all__ = ["weighted_avg_pool1d", "weighted_avg_pool2d", "weighted_avg_pool3d"]
 
 
 def weighted_avg_pool2d(
@@ -52,63 +48,74 @@ def weighted_avg_pool2d(
     >>> weighted_avg_pool2d(x, 3, weights=torch.tensor([[0.0, 1.0, 0.0], [1.0, 4.0, 1.0], [0.0, 1.0, 0.0]])).item()
     4.5
     """
-    check_floats(input, 2, "weighted_avg_pool2d")
-    size = input.shape[-2:]
-    win = window(2, kernel_size, stride, padding, dilation, ceil_mode, size)
-    places = win.output_size(size)
-    kernel = _weights(win, sigma, weights, input)[None, None]
-    maps = input.reshape(-1, 1, *size)
-    sums = _correlate(maps, kernel, win, places)
-    seen = _correlate(torch.ones_like(maps[:1]), kernel, win, places)
-    nothing = seen == 0
-    means = torch.where(nothing, 0, sums / torch.where(nothing, 1, seen))
-    return means.reshape(*input.shape[:-2], *places)
+    return _weighted(2, input, kernel_size, stride, padding, sigma, weights, dilation, ceil_mode)
 
 
-def blur_pool2d(
-    input: Tensor, kernel_size: int = 3, stride: IntOrTuple = 2, padding_mode: Border = "reflect"
+def weighted_avg_pool1d(
+    input: Tensor,
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None = None,
+    padding: Padding = 0,
+    *,
+    sigma: float | None = None,
+    weights: Tensor | None = None,
+    dilation: IntOrTuple = 1,
+    ceil_mode: bool = False,
 ) -> Tensor:
-    r"""The map blurred by a binomial filter and then subsampled: shifting the input no longer changes what is kept.
+    """The mean of each stretch of a signal under weights by place: `weighted_avg_pool2d` along one axis.
 
-    Shapes: :math:`(N, C, H, W)` or :math:`(C, H, W)` to :math:`P = \lfloor (H - 1) / s \rfloor + 1` rows, and columns
-    alike. ``kernel_size``: how many binomial coefficients, 1 (none: plain subsampling), 2 (1 1), 3 (1 2 1) and so on,
-    by their sum, along both axes. ``padding_mode``: what lies beyond the border: "reflect" (the paper), "replicate" or
-    "zeros"; :math:`\lfloor (R - 1) / 2 \rfloor` cells before and the rest after.
-
-    Linear: the backward is the filter turned around. Put it after a max pooling of stride 1 (MaxBlurPool) or in place
-    of a stride in a convolution.
-
-    Raises `GeometryError` for a kernel size below 1, a map too small to be reflected, an unknown padding mode, and
-    where `avg_pool2d` does.
-
-    Zhang: Making convolutional networks shift-invariant again (2019).
+    Shapes: (N, C, L) or (C, L); ``weights`` has shape (R,). Everything else as for `weighted_avg_pool2d`.
 
     >>> import torch
-    >>> blur_pool2d(torch.tensor([[[0.0, 0.0, 4.0, 0.0, 0.0]]]).expand(1, 5, 5), stride=(5, 2))
-    tensor([[[0., 2., 0.]]])
-    >>> blur_pool2d(torch.ones(1, 3, 9, 9), 5).shape
-    torch.Size([1, 3, 5, 5])
+    >>> weighted_avg_pool1d(torch.tensor([[0.0, 6.0, 3.0]]), 3, weights=torch.tensor([1.0, 2.0, 1.0]))
+    tensor([[3.7500]])
     """
-    check_floats(input, 2, "blur_pool2d")
-    if kernel_size < 1:
-        raise GeometryError(f"kernel_size is {kernel_size}; give at least 1 binomial coefficient")
-    modes = {"reflect": "reflect", "replicate": "replicate", "zeros": "constant"}
-    if padding_mode not in modes:
-        raise GeometryError(f'padding_mode is "{padding_mode}"; give "reflect", "replicate" or "zeros"')
-    steps = window(2, 1, stride).stride
-    before, after = (kernel_size - 1) // 2, kernel_size // 2
-    if padding_mode == "reflect" and min(input.shape[-2:]) <= after:
-        raise GeometryError(
-            f"a map of {tuple(input.shape[-2:])} cannot be reflected over {after} cells; use a smaller kernel_size or "
-            'padding_mode="replicate"'
-        )
-    row = torch.tensor([math.comb(kernel_size - 1, i) / 2 ** (kernel_size - 1) for i in range(kernel_size)])
-    kernel = torch.outer(row, row).to(device=input.device, dtype=input.dtype)
-    channels = input.shape[-3]
-    batch = input if input.dim() == 4 else input.unsqueeze(0)
-    padded = functional.pad(batch, (before, after, before, after), modes[padding_mode])
-    blurred = functional.conv2d(padded, kernel.expand(channels, 1, -1, -1), stride=steps, groups=channels)
-    return blurred if input.dim() == 4 else blurred.squeeze(0)
+    return _weighted(1, input, kernel_size, stride, padding, sigma, weights, dilation, ceil_mode)
+
+
+def weighted_avg_pool3d(
+    input: Tensor,
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None = None,
+    padding: Padding = 0,
+    *,
+    sigma: float | None = None,
+    weights: Tensor | None = None,
+    dilation: IntOrTuple = 1,
+    ceil_mode: bool = False,
+) -> Tensor:
+    """The mean of each box of a volume under weights by place: `weighted_avg_pool2d` along three axes.
+
+    Shapes: (N, C, D, H, W) or (C, D, H, W); ``weights`` has the shape of the box.
+
+    >>> import torch
+    >>> weighted_avg_pool3d(torch.ones(1, 4, 5, 6), 3, stride=2, padding=1, sigma=0.8).shape
+    torch.Size([1, 2, 3, 3])
+    """
+    return _weighted(3, input, kernel_size, stride, padding, sigma, weights, dilation, ceil_mode)
+
+
+def _weighted(
+    dims: int,
+    input: Tensor,
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None,
+    padding: Padding,
+    sigma: float | None,
+    weights: Tensor | None,
+    dilation: IntOrTuple,
+    ceil_mode: bool,
+) -> Tensor:
+    check_floats(input, dims, f"weighted_avg_pool{dims}d")
+    size = input.shape[-dims:]
+    win = window(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
+    kernel = _weights(win, sigma, weights, input)
+    batch = input if input.dim() == dims + 2 else input.unsqueeze(0)
+    sums = _sums(batch, kernel, win)
+    seen = _sums(input.new_ones((1, 1, *size)), kernel, win)
+    nothing = seen == 0
+    means = torch.where(nothing, 0, sums / torch.where(nothing, 1, seen))
+    return means if input.dim() == dims + 2 else means.squeeze(0)
 
 
 def _weights(win: Window, sigma: float | None, weights: Tensor | None, input: Tensor) -> Tensor:
@@ -121,15 +128,20 @@ def _weights(win: Window, sigma: float | None, weights: Tensor | None, input: Te
     if sigma is None or not sigma > 0:
         raise GeometryError(f"sigma is {sigma}; give a distance in cells above 0")
     away = [torch.arange(r, device=input.device) - (r - 1) / 2 for r in win.kernel_size]
-    rows, columns = (torch.exp(-((a * d) ** 2) / (2 * sigma**2)) for a, d in zip(away, win.dilation, strict=True))
-    return torch.outer(rows, columns).to(input.dtype)
+    fall = [torch.exp(-((a * d) ** 2) / (2 * sigma**2)) for a, d in zip(away, win.dilation, strict=True)]
+    return outer(fall).to(input.dtype)
 
 
-def _correlate(maps: Tensor, kernel: Tensor, win: Window, places: tuple[int, ...]) -> Tensor:
+def _sums(maps: Tensor, kernel: Tensor, win: Window) -> Tensor:
     """The weighted sums at every place of the window, padding and what ceil mode adds counting 0."""
+    size = maps.shape[2:]
+    places = win.output_size(size)
+    begin = tuple(b for b, _ in win.padding)
+    as_torch = [(h + 2 * b - e) // s + 1 for h, b, e, s in zip(size, begin, win.effective, win.stride, strict=True)]
+    if as_torch == list(places):  # the same windows, and no padded copy
+        return correlate(maps, kernel, win.stride, win.dilation, begin)
     pads: list[int] = []
-    for axis in (1, 0):
-        begin = win.padding[axis][0]
+    for axis in reversed(range(win.dims)):
         reach = (places[axis] - 1) * win.stride[axis] + win.effective[axis]
-        pads += [begin, reach - begin - maps.shape[axis - 2]]
-    return functional.conv2d(functional.pad(maps, pads), kernel, stride=win.stride, dilation=win.dilation)
+        pads += [begin[axis], reach - begin[axis] - size[axis]]
+    return correlate(functional.pad(maps, pads), kernel, win.stride, win.dilation)

@@ -1,0 +1,91 @@
+"""Blurred subsampling, which does not alias."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from switchgrad.errors import GeometryError
+from switchgrad.geometry import IntOrTuple, window
+from switchgrad.ops.checks import check_floats
+from switchgrad.ops.depthwise import Border, bordered, correlate, outer
+
+__all__ = ["blur_pool1d", "blur_pool2d", "blur_pool3d"]
+
+
+def blur_pool2d(
+    input: Tensor, kernel_size: int = 3, stride: IntOrTuple = 2, padding_mode: Border = "reflect"
+) -> Tensor:
+    r"""The map blurred by a binomial filter and then subsampled: shifting the input no longer changes what is kept.
+
+    Shapes: :math:`(N, C, H, W)` or :math:`(C, H, W)` to :math:`P = \lfloor (H - 1) / s \rfloor + 1` rows, and columns
+    alike. ``kernel_size``: how many binomial coefficients, 1 (none: plain subsampling), 2 (1 1), 3 (1 2 1) and so on,
+    by their sum, along both axes. ``padding_mode``: what lies beyond the border: "reflect" (the paper), "replicate" or
+    "zeros"; :math:`\lfloor (R - 1) / 2 \rfloor` cells before and the rest after.
+
+    Linear: the backward is the filter turned around. Put it after a max pooling of stride 1 (MaxBlurPool) or in place
+    of a stride in a convolution.
+
+    Raises `GeometryError` for a kernel size below 1, a map too small to be reflected, an unknown padding mode, and
+    where `avg_pool2d` does.
+
+    Zhang: Making convolutional networks shift-invariant again (2019).
+
+    >>> import torch
+    >>> blur_pool2d(torch.tensor([[[0.0, 0.0, 4.0, 0.0, 0.0]]]).expand(1, 5, 5), stride=(5, 2))
+    tensor([[[0., 2., 0.]]])
+    >>> blur_pool2d(torch.ones(1, 3, 9, 9), 5).shape
+    torch.Size([1, 3, 5, 5])
+    """
+    return _blur(2, input, kernel_size, stride, padding_mode)
+
+
+def blur_pool1d(
+    input: Tensor, kernel_size: int = 3, stride: IntOrTuple = 2, padding_mode: Border = "reflect"
+) -> Tensor:
+    """The signal blurred by a binomial filter and then subsampled: `blur_pool2d` along one axis.
+
+    >>> import torch
+    >>> blur_pool1d(torch.tensor([[0.0, 0.0, 4.0, 0.0, 0.0]]), stride=1)
+    tensor([[0., 1., 2., 1., 0.]])
+    """
+    return _blur(1, input, kernel_size, stride, padding_mode)
+
+
+def blur_pool3d(
+    input: Tensor, kernel_size: int = 3, stride: IntOrTuple = 2, padding_mode: Border = "reflect"
+) -> Tensor:
+    """The volume blurred by a binomial filter and then subsampled: `blur_pool2d` along three axes.
+
+    >>> import torch
+    >>> blur_pool3d(torch.ones(1, 3, 8, 9, 9), stride=(1, 2, 2)).shape
+    torch.Size([1, 3, 8, 5, 5])
+    """
+    return _blur(3, input, kernel_size, stride, padding_mode)
+
+
+def _blur(dims: int, input: Tensor, kernel_size: int, stride: IntOrTuple, padding_mode: Border) -> Tensor:
+    check_floats(input, dims, f"blur_pool{dims}d")
+    if kernel_size < 1:
+        raise GeometryError(f"kernel_size is {kernel_size}; give at least 1 binomial coefficient")
+    if padding_mode not in ("reflect", "replicate", "zeros"):
+        raise GeometryError(f'padding_mode is "{padding_mode}"; give "reflect", "replicate" or "zeros"')
+    steps = window(dims, 1, stride).stride
+    size = input.shape[-dims:]
+    before, after = (kernel_size - 1) // 2, kernel_size // 2
+    if padding_mode == "reflect" and min(size) <= after:
+        raise GeometryError(
+            f"a map of {tuple(size)} cannot be reflected over {after} cells; use a smaller kernel_size or "
+            'padding_mode="replicate"'
+        )
+    total = 2 ** (kernel_size - 1)
+    row = torch.tensor([math.comb(kernel_size - 1, i) / total for i in range(kernel_size)], dtype=torch.float64)
+    kernel = outer([row] * dims).to(device=input.device, dtype=input.dtype)
+    batch = input if input.dim() == dims + 2 else input.unsqueeze(0)
+    if padding_mode == "zeros" and before == after:
+        blurred = correlate(batch, kernel, steps, padding=(before,) * dims)
+    else:
+        blurred = correlate(bordered(batch, before, after, padding_mode), kernel, steps)
+    return blurred if input.dim() == dims + 2 else blurred.squeeze(0)
