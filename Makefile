@@ -7,9 +7,9 @@ export PYTHONUNBUFFERED := 1
 # Tests run one process a core, each with one thread; those that are about threads ask for more themselves.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4
 
-.PHONY: help demo test check lint types sanitize bench clean
+.PHONY: help demo test check lint types sanitize bench bench-gpu clean
 help:  ## Say what each target does
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/ready: pyproject.toml scripts/install_torch
 	@echo "Setting up $(VENV): PyTorch and the packages of pyproject.toml (about a minute, once)"
@@ -51,6 +51,9 @@ bench: $(VENV)/built  ## Measure every operator and a training step against its 
 	@$(BIN)/python benchmarks/conv_pool.py
 	@$(BIN)/python benchmarks/step.py
 	@$(BIN)/python benchmarks/tables.py
+
+bench-gpu: $(VENV)/built  ## The same on a CUDA device: time and peak memory; says so where there is none
+	@$(BIN)/python benchmarks/step_gpu.py
 
 clean:  ## Remove what was built
 	@rm -rf $(VENV) build dist

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from switchgrad import ops
 from switchgrad.errors import GeometryError, ModelError
-from switchgrad.ops import max_pool1d, maxout
+from switchgrad.ops import max_pool1d
 
 __all__ = ["ChannelMaxout", "Maxout"]
 
@@ -92,7 +93,7 @@ class ChannelMaxout(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """The largest of each group of channels."""
-        return maxout(input, self.pieces, self.axis)
+        return ops.maxout(input, self.pieces, self.axis)
 
     def extra_repr(self) -> str:
         """The arguments, for ``print(model)``."""
