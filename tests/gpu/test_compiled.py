@@ -77,6 +77,20 @@ for p in (1, 2.5, 0.3):
     gpu.lp_pool_spread(values, x, values, p, *({WINDOWS})[0])
 assert seen == ["norm", "spread"] * 3, seen
 """
+REGIONS = """
+from switchgrad.gpu import regions as gpu
+boxes = torch.zeros(4, 5)
+x = x.repeat(1, 2, 1, 1)
+for ratio, aligned, sensitive in ((2, True, False), (-1, False, True)):
+    y = gpu.roi_align(x, boxes, [2, 3], 0.5, ratio, aligned, sensitive)
+    gpu.roi_align_spread(y, boxes, x.shape, 0.5, ratio, aligned, sensitive, sensitive)
+y = gpu.roi_average(x, boxes, [2, 3], 0.5, True)
+values, winners = gpu.roi_max(x, boxes, [2, 3], 0.5)
+gpu.roi_max_route(values, boxes, winners, x.shape, True)
+both = ["sample_weights", "sample_weights", "box_sums", "sample_weights", "sample_weights", "box_spread"]
+bounds = ["whole_cells", "whole_cells"]
+assert seen == [*both, *both, *bounds, "box_sums", *bounds, "box_maxima", "box_spread"], seen
+"""
 
 
 def compiles(calls: list[tuple[str, str]], tmp_path: Path) -> None:
@@ -95,4 +109,4 @@ def test_kernels_compile(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_kernels_of_blocks_compile(tmp_path: Path) -> None:
-    compiles([("bfloat16", BLOCKS), ("float16", REST), ("float64", NORMS)], tmp_path)
+    compiles([("bfloat16", BLOCKS), ("float16", REST), ("float64", NORMS), ("float32", REGIONS)], tmp_path)

@@ -162,6 +162,4 @@ def test_fused_blocks_keep_what_is_not_finite_where_it_belongs(value: float) -> 
     x, w = torch.randn(4, 32, 16, 16, generator=generator), torch.randn(64, 32, 3, 3, generator=generator)
     x[1, 5, 7, 8] = value
     wanted = F.max_pool2d(F.relu(F.conv2d(x, w, padding=1)), 2)
-    torch.testing.assert_close(
-        ops.conv_relu_max_pool2d(x, w, padding=1), wanted, rtol=1e-4, atol=1e-3, equal_nan=True
-    )
+    torch.testing.assert_close(ops.conv_relu_max_pool2d(x, w, padding=1), wanted, rtol=1e-4, atol=1e-3, equal_nan=True)
