@@ -125,7 +125,7 @@ def test_instruction_sets_share_no_code(library: bytes) -> None:
 def test_objects_of_the_kernels_have_no_weak_symbols() -> None:
     """The same in the object files, where the linker has not yet thrown any copy away."""
     nm = shutil.which("nm")
-    objects = sorted(Path(__file__).parents[2].glob("build/**/*_pool_table.cpp.o"))
+    objects = sorted(Path(__file__).parents[2].glob("build/**/*_table.cpp.o"))
     if nm is None or not objects:
         pytest.skip("needs binutils and a build folder")
     for file in objects:
