@@ -53,6 +53,7 @@ bench: $(VENV)/built  ## Measure every operator and a training step against its 
 	@$(BIN)/python benchmarks/tables.py
 
 bench-gpu: $(VENV)/built  ## The same on a CUDA device: time and peak memory; says so where there is none
+	@$(BIN)/python benchmarks/pool_gpu.py
 	@$(BIN)/python benchmarks/step_gpu.py
 
 clean:  ## Remove what was built
