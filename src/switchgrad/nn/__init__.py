@@ -27,6 +27,7 @@ from switchgrad.nn.averaging import (
     SumPool3d,
 )
 from switchgrad.nn.contrast import LocalContrastNorm
+from switchgrad.nn.convolution import Conv2d, ConvReLU2d
 from switchgrad.nn.drop_connect import DropConnect
 from switchgrad.nn.filtered import (
     BlurPool1d,
@@ -152,7 +153,9 @@ __all__ = [
     "BlurPool3d",
     "ChannelMaxout",
     "ClusterPool",
+    "Conv2d",
     "ConvPoolAdd",
+    "ConvReLU2d",
     "CrossEntropyLoss",
     "DFTMagnitudePool1d",
     "DFTMagnitudePool2d",
