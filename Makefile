@@ -49,6 +49,7 @@ bench: $(VENV)/built  ## Measure every operator and a training step against its 
 	@$(BIN)/python benchmarks/avg_pool.py
 	@$(BIN)/python benchmarks/fused.py
 	@$(BIN)/python benchmarks/conv_pool.py
+	@$(BIN)/python benchmarks/convolution.py
 	@$(BIN)/python benchmarks/step.py
 	@$(BIN)/python benchmarks/tables.py
 

@@ -78,6 +78,26 @@ HEADS = {
         "share of a dense matrix product's rate, as if it had done the dense work",
         ["case", "memory", "forward", "backward", "PyTorch forward", "backward ", "vs PyTorch", "backward / product"],
     ),
+    "convolution": (
+        "3x3 convolutions, milliseconds and times as fast as the faster of PyTorch's layouts; tile: how many outputs a "
+        "side (0: PyTorch's own serves); planar: ours against PyTorch's, both in the default layout; rate: both "
+        "passes, as if every tap had been multiplied, in matrix products; errors: root mean squares against float64, "
+        "in millionths",
+        [
+            "case",
+            "memory",
+            "tile",
+            "forward",
+            "backward",
+            "PyTorch forward",
+            "backward ",
+            "vs PyTorch",
+            "planar",
+            "rate / product",
+            "error",
+            "PyTorch's",
+        ],
+    ),
 }
 
 
@@ -149,11 +169,29 @@ def conv_pool_row(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def convolution_row(row: dict[str, Any]) -> list[str]:
+    return [
+        row["case"],
+        row["memory"],
+        str(row["tile"]),
+        ms(row["forward_ms"]),
+        ms(row["backward_ms"]),
+        ms(row["peer_forward_ms"]),
+        ms(row["peer_backward_ms"]),
+        ratio(row["times_peer"], 1),
+        ratio(row["planar_times_peer"], 1),
+        f"{row['rate_by_product']:.2f}",
+        f"{1e6 * row['error']:.2f}",
+        f"{1e6 * row['peer_error']:.2f}",
+    ]
+
+
 ROWS = {
     "pool": pool_row,
     "avg_pool": avg_pool_row,
     "fused": fused_row,
     "conv_pool": conv_pool_row,
+    "convolution": convolution_row,
     "step": step_row,
 }
 
