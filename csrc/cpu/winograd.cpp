@@ -56,12 +56,12 @@ void describe(WinogradJob& job, const Tensor& pixels, int64_t filters, const Siz
   }
 }
 
+TapBank taps_of(const Tensor& weight) { return {weight.const_data_ptr(), 9 * weight.size(1), 9, false}; }
+
 // The same filters as the input's gradient meets them: from outputs to inputs, and turned around.
-FilterBank turned(const Tensor& weight) {
+TapBank turned_taps_of(const Tensor& weight) {
   const auto* first = static_cast<const char*>(weight.const_data_ptr());
-  const int64_t last_tap = 2 * weight.stride(2) + 2 * weight.stride(3);
-  return {first + last_tap * static_cast<int64_t>(weight.element_size()),
-          {weight.stride(1), weight.stride(0), -weight.stride(2), -weight.stride(3)}};
+  return {first + 8 * static_cast<int64_t>(weight.element_size()), 9, 9 * weight.size(1), true};
 }
 
 // Whether every piece says that its numbers are finite.
@@ -75,16 +75,16 @@ bool all_in_parallel(int64_t items, int64_t work_of_item, const F& body) {
 }
 
 // The transformed filters, which `job` then points to.
-Tensor packed_for(WinogradForwardJob& job, const WinogradKernels& kernels, const FilterBank& bank, const Tensor& like) {
+Tensor packed_for(WinogradForwardJob& job, const WinogradKernels& kernels, const TapBank& bank, const Tensor& like) {
   Tensor packed = scratch(kernels.packed_size(job), like);
-  in_parallel(kernels.pack_items(job), 512 * job.input.channels,
+  in_parallel(kernels.pack_items(job), 1 << 14,
               [&](int64_t begin, int64_t end) { kernels.pack(job, bank, packed.mutable_data_ptr(), begin, end); });
   job.packed = packed.const_data_ptr();
   return packed;
 }
 
 // Runs `job`, all but its filters and output described; empty where a number was not finite.
-std::optional<Tensor> convolved(WinogradForwardJob& job, const WinogradKernels& kernels, const FilterBank& bank,
+std::optional<Tensor> convolved(WinogradForwardJob& job, const WinogradKernels& kernels, const TapBank& bank,
                                 const Tensor& like) {
   const Tensor packed = packed_for(job, kernels, bank, like);
   Tensor output = compact({job.batch, job.filters, job.places[0], job.places[1]}, true, like.scalar_type());
@@ -130,12 +130,12 @@ Tensor winograd_conv(Tensor input, Tensor weight, std::optional<Tensor> bias, Si
   const WinogradKernels& kernels = kernels_for(input, tile);
   check(input, weight, padding);
   const Tensor given_bias = bias ? checked_bias(input, *bias, weight.size(0)) : Tensor();
-  const Tensor pixels = relaid(input, true);
+  const Tensor pixels = relaid(input, true), compact_weight = relaid(weight, false);
   WinogradForwardJob job;
   describe(job, pixels, weight.size(0), padding, tile);
   job.bias = bias ? given_bias.const_data_ptr() : nullptr;
   job.relu = relu;
-  const std::optional<Tensor> output = convolved(job, kernels, bank_of(weight), input);
+  const std::optional<Tensor> output = convolved(job, kernels, taps_of(compact_weight), input);
   if (output) return in_layout_of(input, *output);
   return plain_convolution(input, weight, bias, padding, relu);
 }
@@ -174,7 +174,8 @@ std::optional<Tensor> input_gradient(const Tensor& grad, const Tensor& input, co
                                      const Sizes& padding, int64_t tile) {
   WinogradForwardJob job;
   describe(job, grad, weight.size(1), {2 - padding[0], 2 - padding[1]}, tile);
-  return convolved(job, kernels_for(input, tile), turned(weight), input);
+  const Tensor compact_weight = relaid(weight, false);
+  return convolved(job, kernels_for(input, tile), turned_taps_of(compact_weight), input);
 }
 
 std::tuple<Tensor, Tensor> winograd_conv_backward(Tensor grad, Tensor input, Tensor weight, Sizes padding, int64_t tile,
@@ -241,7 +242,7 @@ bool pool_in_tiles(const ConvPoolForwardJob& job, const Tensor& input, const Ten
   if (!is_three_by_three(job.conv) || !is_halved(job.pool)) return false;
   const int64_t tile = tile_of(job, is_channels_last(input, 2));
   if (tile == 0) return false;
-  const Tensor pixels = relaid(input, true);
+  const Tensor pixels = relaid(input, true), compact_weight = relaid(weight, false);
   WinogradForwardJob in_tiles;
   in_tiles.batch = job.batch;
   in_tiles.filters = job.filters;
@@ -253,7 +254,7 @@ bool pool_in_tiles(const ConvPoolForwardJob& job, const Tensor& input, const Ten
     in_tiles.tiles[i] = (in_tiles.places[i] + tile - 1) / tile;
   }
   const WinogradKernels& kernels = kernels_for(input, tile);
-  const Tensor packed = packed_for(in_tiles, kernels, bank_of(weight), input);
+  const Tensor packed = packed_for(in_tiles, kernels, taps_of(compact_weight), input);
   return all_in_parallel(in_tiles.all_tiles(), job.channels * job.filters,
                          [&](int64_t begin, int64_t end) { return kernels.pool(in_tiles, job, begin, end); });
 }

@@ -7,7 +7,7 @@ namespace {
 
 template <class W, class E>
 constexpr WinogradKernels kernels_of = {
-    winograd_packed_size<W, E>, vectors_of_filters<E>,         winograd_pack<W, E>,       winograd_forward<W, E>,
+    winograd_packed_size<W, E>, winograd_pack_items<E>,        winograd_pack<W, E>,       winograd_forward<W, E>,
     winograd_pool<W, E>,        winograd_block_of_tiles<W, E>, winograd_term_sizes<W, E>, winograd_transform<W, E>,
     winograd_add<W, E>,         winograd_finish<W, E>};
 

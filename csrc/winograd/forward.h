@@ -2,6 +2,7 @@
 // time. The gradient of the input is the same with the filters turned around.
 #pragma once
 
+#include "common/turn.h"
 #include "winograd/product.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
@@ -16,31 +17,69 @@ template <class W, class E>
 int64_t winograd_packed_size(const WinogradJob& job) {
   return W::patch * W::patch * filters_step<E>(job);
 }
+
+// Filters are packed in pieces of a block of filters and some channels, in a place of their own: written to all f at
+// once, they would be too many streams for the caches to follow.
+constexpr int64_t channels_of_piece = 16;
+
 template <class E>
-int64_t vectors_of_filters(const WinogradJob& job) {
-  return rounded_up(job.filters, lanes_of<E>) / lanes_of<E>;
+constexpr int64_t filters_of_block = vectors_of_product * lanes_of<E>;
+
+inline int64_t channel_pieces(const WinogradJob& job) {
+  return rounded_up(job.input.channels, channels_of_piece) / channels_of_piece;
+}
+template <class E>
+int64_t winograd_pack_items(const WinogradJob& job) {
+  return rounded_up(job.filters, filters_of_block<E>) / filters_of_block<E> * channel_pieces(job);
+}
+
+// The nine taps of N filters that stand `filter_step` apart (of fewer at the end: 0 for the others), a vector a tap.
+template <class E, int N>
+__attribute__((noinline)) void gather_taps(const E* from, int64_t filter_step, int64_t filters, bool turned,
+                                           E (&taps)[9][N]) {
+  if constexpr (N > 9) {
+    Vec<E, N> v[N];
+    const E* first = turned ? from - 8 : from;
+#pragma GCC unroll 16
+    for (int l = 0; l < N; ++l) v[l] = l < filters ? load_first<N>(first + l * filter_step, 9) : Vec<E, N>{};
+    turn_over<E, N>(v);
+#pragma GCC unroll 9
+    for (int tap = 0; tap < 9; ++tap) store(taps[turned ? 8 - tap : tap], v[tap]);
+  } else {
+    for (int l = 0; l < N; ++l)
+      for (int tap = 0; tap < 9; ++tap)
+        taps[tap][l] = l < filters ? from[l * filter_step + (turned ? -tap : tap)] : E{};
+  }
+}
+
+// The transformed taps of filters k to k + N - 1 in one channel, `step` apart.
+template <class W, class E>
+void pack_taps(const WinogradJob& job, const TapBank& bank, int64_t k, int64_t c, E* to, int64_t step) {
+  constexpr int N = lanes_of<E>;
+  using V = Vec<E, N>;
+  E taps[9][N];
+  gather_taps<E, N>(static_cast<const E*>(bank.first) + k * bank.filter_step + c * bank.channel_step, bank.filter_step,
+                    job.filters - k, bank.turned, taps);
+  transform_both_ways<3, W::patch, V>([](const auto& in, auto& out) { W::template taps<E>(in, out); },
+                                      [&](int i, int j) { return load<V>(taps[3 * i + j]); },
+                                      [&](int i, int j, V v) { store(to + (i * W::patch + j) * step, v); });
 }
 
 template <class W, class E>
-void winograd_pack(const WinogradJob& job, const FilterBank& bank, void* packed, int64_t begin, int64_t end) {
+void winograd_pack(const WinogradJob& job, const TapBank& bank, void* packed, int64_t begin, int64_t end) {
   constexpr int N = lanes_of<E>;
-  using V = Vec<E, N>;
-  const int64_t channels = job.input.channels, padded = rounded_up(job.filters, N);
-  for (int64_t vector = begin; vector < end; ++vector) {
-    const int64_t k = vector * N, block = k / (vectors_of_product * N) * vectors_of_product * N;
-    const int64_t block_lanes = padded - block < vectors_of_product * N ? padded - block : vectors_of_product * N;
-    E* to = static_cast<E*>(packed) + block * channels + (k - block);
-    for (int64_t c = 0; c < channels; ++c, to += block_lanes) {
-      E taps[9][N] = {};
-      const E* from = static_cast<const E*>(bank.weight) + k * bank.stride[0] + c * bank.stride[1];
-      for (int64_t l = 0; l < N && k + l < job.filters; ++l)
-        for (int64_t tap = 0; tap < 9; ++tap)
-          taps[tap][l] = from[l * bank.stride[0] + tap / 3 * bank.stride[2] + tap % 3 * bank.stride[3]];
-      transform_both_ways<3, W::patch, V>(
-          [](const auto& in, auto& out) { W::template taps<E>(in, out); },
-          [&](int i, int j) { return load<V>(taps[3 * i + j]); },
-          [&](int i, int j, V v) { store(to + (i * W::patch + j) * filters_step<E>(job), v); });
-    }
+  const int64_t channels = job.input.channels, padded = rounded_up(job.filters, N), pieces = channel_pieces(job);
+  const Scratch<E> place(W::patch * W::patch * channels_of_piece * filters_of_block<E>);
+  for (int64_t item = begin; item < end; ++item) {
+    const int64_t block = item / pieces * filters_of_block<E>, c0 = item % pieces * channels_of_piece;
+    const int64_t lanes = padded - block < filters_of_block<E> ? padded - block : filters_of_block<E>;
+    const int64_t count = channels - c0 < channels_of_piece ? channels - c0 : channels_of_piece;
+    for (int64_t c = 0; c < count; ++c)
+      for (int64_t k = 0; k < lanes; k += N)
+        pack_taps<W>(job, bank, block + k, c0 + c, place.get() + c * lanes + k, count * lanes);
+    E* to = static_cast<E*>(packed) + block * channels + c0 * lanes;
+    for (int f = 0; f < W::patch * W::patch; ++f, to += filters_step<E>(job))
+      std::memcpy(to, place.get() + f * count * lanes, static_cast<size_t>(count * lanes) * sizeof(E));
   }
 }
 

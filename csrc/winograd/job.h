@@ -4,7 +4,6 @@
 // (m + 2) * (m + 2) transformed numbers. C channels go in, K filters come out; pixels lie channel by channel.
 #pragma once
 
-#include "common/filters.h"
 #include "conv_pool/job.h"
 #include "cpu/isa.h"
 
@@ -15,6 +14,13 @@ struct Pixels {
   const void* data = nullptr;
   int64_t rows = 0, columns = 0, channels = 0;
   int64_t stride[3] = {};  // image, row, column
+};
+
+// The nine taps of each filter and channel side by side, row by row; or turned around, from the first one backwards.
+struct TapBank {
+  const void* first = nullptr;
+  int64_t filter_step = 0, channel_step = 0;
+  bool turned = false;
 };
 
 struct WinogradJob {
@@ -49,7 +55,7 @@ struct WinogradWeightJob : WinogradJob {
 struct WinogradKernels {
   int64_t (*packed_size)(const WinogradJob&);
   int64_t (*pack_items)(const WinogradJob&);  // pieces that may be packed apart
-  void (*pack)(const WinogradJob&, const FilterBank&, void* packed, int64_t begin, int64_t end);
+  void (*pack)(const WinogradJob&, const TapBank&, void* packed, int64_t begin, int64_t end);
   // Tiles begin .. end - 1. False: a number was not finite (or left the range on the way), the result is not to be
   // used.
   bool (*forward)(const WinogradForwardJob&, int64_t begin, int64_t end);

@@ -17,7 +17,7 @@ _TILE = {"direct": 0, "winograd2": 2, "winograd4": 4}
 
 # In products of a dense convolution, as they were measured: a transformed number on its way in or out (by the
 # size of tiles), a transformed weight, a number that goes from one layout to the other.
-_TERM, _WEIGHT, _RELAYOUT = {2: 12, 4: 26}, 82, 25
+_TERM, _WEIGHT, _RELAYOUT = {2: 12, 4: 26}, 65, 25
 _WORTH = 0.9  # of the dense convolution's cost, below which the tiles are worth it
 _FEWEST = 16  # channels: with fewer, vectors are mostly empty
 
