@@ -169,3 +169,4 @@ def test_which_steps_run_where(monkeypatch):
     graphed = make_run(net, optimizer, recipe, DEVICE, pytest.fail)
     assert isinstance(graphed, GraphedStep)
     assert graphed.run.guard is hold_back
+    assert all(a is b for a, b in zip(graphed.written, net.parameters(), strict=True))

@@ -194,3 +194,21 @@ def test_input_and_labels_are_copied_to_where_the_graph_reads():
     places = [x.data_ptr() for x, _, _ in seen]
     assert len(set(places[WARM_UP:])) == 1
     assert seen[-1][0] is not x
+
+
+def test_what_a_replay_writes_counts_as_changed():
+    """A GPU writes behind PyTorch's back; weights that somebody folded would stay what they were."""
+    weight = torch.zeros(2, requires_grad=True)
+
+    class Silent(Recorder):
+        def record(self, step):
+            outcome = Outcome(torch.zeros(()), torch.zeros((), dtype=torch.int64))
+            return outcome, lambda: weight.data.add_(1)
+
+    run = GraphedStep(lambda x, y: Outcome(x.sum(), y.sum()), Silent(), pytest.fail, [weight])
+    for _ in range(WARM_UP):
+        run(torch.ones(2), torch.ones(2))
+    before = weight._version
+    run(torch.ones(2), torch.ones(2))
+    assert weight.tolist() == [1.0, 1.0]
+    assert weight._version > before

@@ -27,7 +27,9 @@ def make_run(
     if device.type != "cuda":
         return Step(model, optimizer, recipe)
     step = Step(model, optimizer, recipe, guard=hold_back)
-    return GraphedStep(step, CudaRecorder(device), tell) if recipe.cuda_graphs else step
+    if not recipe.cuda_graphs:
+        return step
+    return GraphedStep(step, CudaRecorder(device), tell, [*model.parameters(), *model.buffers()])
 
 
 class CudaRecorder:

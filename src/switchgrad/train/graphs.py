@@ -6,9 +6,10 @@ them all at once. The same kernels run on the same numbers in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
+import torch
 from torch import Tensor
 
 from switchgrad.train.step import Outcome
@@ -61,12 +62,16 @@ class GraphedStep:
     graphs; a shape beyond the fourth runs without. Where a step cannot be recorded, ``tell`` gets one sentence that
     says why, and all steps run without.
 
-    The outcome of a replay lies where the next one writes: read it before.
+    The outcome of a replay lies where the next one writes: read it before. ``written`` are the tensors that a step
+    changes: a replay passes PyTorch's count of changes by, so it is moved on here, for those who keep what they once
+    computed from weights.
     """
 
-    def __init__(self, run: Run, recorder: Recorder, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, run: Run, recorder: Recorder, tell: Callable[[str], None], written: Sequence[Tensor] = ()
+    ) -> None:
         """Nothing is recorded yet."""
-        self.run, self.recorder, self.tell = run, recorder, tell
+        self.run, self.recorder, self.tell, self.written = run, recorder, tell, tuple(written)
         self.given_up = False
         self.seen: dict[object, int] = {}
         self.recorded: dict[object, _Recorded] = {}
@@ -76,7 +81,9 @@ class GraphedStep:
         shape = _shape(x, y)
         if shape not in self.recorded and not self._record(shape, x, y):
             return self._run_unrecorded(shape, x, y)
-        return self.recorded[shape](x, y)
+        outcome = self.recorded[shape](x, y)
+        torch.autograd.graph.increment_version(self.written)
+        return outcome
 
     def _record(self, shape: object, x: Tensor, y: Tensor) -> bool:
         warm = self.seen.get(shape, 0) >= WARM_UP
