@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,3 +73,20 @@ def held_to(operator: Operator, checks: tuple[str, ...], *serving: str) -> Any:
         assert mode.served >= set(serving)
 
     return conforms
+
+
+def caught(operator: Operator, checks: tuple[str, ...], mutants: dict[tuple[str, str], Callable[..., Any]]) -> Any:
+    """A pytest function for each wrong kernel, by the operator's name and what is wrong: a check must tell it apart.
+
+    A mutant is called with the right kernel and its arguments.
+    """
+
+    @pytest.mark.parametrize("key", mutants, ids=lambda key: f"{key[0]}: {key[1]}")
+    def is_caught(key: tuple[str, str]) -> None:
+        name, _ = key
+        mode = OnTriton(**{name: partial(mutants[key], cuda.kernel(name))})
+        with mode, pytest.raises(conform.Failure):
+            conform.check(operator, list(checks))
+        assert name in mode.served
+
+    return is_caught
