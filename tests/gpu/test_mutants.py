@@ -101,7 +101,7 @@ MUTANTS: dict[str, dict[str, tuple[str, str]]] = {
         "the stride of the other axis": ("w * S[2] - B[2]\n    best", "w * S[1] - B[2]\n    best"),
         "the dilation is ignored": ("k * D[2] * strides[4]", "k * strides[4]"),
         "windows overlap unseen": ("(D[1] * (K[1] - 1) + S[1]) // S[1]", "1"),
-        "the last window alone counts": ("sum += tl.load(pooled", "sum = tl.load(pooled"),
+        "the last window alone counts": ("sum = sum + g if ADDED", "sum = g if ADDED"),
         "some other cell's gradient": ("code.to(tl.int32) == cell", "code.to(tl.int32) >= cell"),
         "indices of the transposed window": ("code % K[2] * D[2]", "code % K[1] * D[2]"),
     },

@@ -228,7 +228,7 @@ def pooled_gradient(
     scale = tl.load(numbers + channels + c, mask=c < channels, other=0).to(ACC)
     offset = tl.load(terms + c, mask=c < channels, other=0)
     slope = tl.load(terms + channels + c, mask=c < channels, other=0)
-    dz = sum_of_won(grad, codes, mask, n, c, d, h, w, places, sent, coded, K, S, B, D, ACC, ROWS, COLUMNS)
+    dz = sum_of_won(grad, codes, mask, n, c, d, h, w, places, sent, coded, K, S, B, D, ACC, True, ROWS, COLUMNS)
     at = n * given[0] + c * given[1] + d * given[2] + h * given[3] + w * given[4]
     x = tl.load(input + at, mask=mask, other=0).to(ACC)
     dx = scale * dz + offset + (x - mean) * slope

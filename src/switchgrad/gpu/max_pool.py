@@ -35,7 +35,15 @@ def max_pool_values(input: Tensor, *args: Any) -> Tensor:
 
 def max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *args: Any) -> Tensor:
     """Each pooled number added to the cell that won it, in the layout of the codes."""
-    win = read_window(*args)
+    return _down(pooled, codes, input_size, read_window(*args), added=True)
+
+
+def max_pool_place(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *args: Any) -> Tensor:
+    """Each pooled number in the cell that won it; of several in one cell the last stays."""
+    return _down(pooled, codes, input_size, read_window(*args), added=False)
+
+
+def _down(pooled: Tensor, codes: Tensor, input_size: Sequence[int], win: Window, *, added: bool) -> Tensor:
     size = tuple(int(cells) for cells in input_size)
     total = empty_in_layout_of(codes, (*codes.shape[: -win.dims], *size), pooled.dtype)
     sent, coded, result = (Maps.of(t, win.dims) for t in (pooled, codes, total))
@@ -55,6 +63,7 @@ def max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *ar
         coded.strides,
         **constants(win, coded.size),
         ACC=accumulator(pooled.dtype),
+        ADDED=added,
         **cut(tiles, result, is_wide(sent, coded, result)),
     )
     return total

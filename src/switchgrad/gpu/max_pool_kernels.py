@@ -104,13 +104,15 @@ def sum_of_won(
     B: tl.constexpr,
     D: tl.constexpr,
     ACC: tl.constexpr,
+    ADDED: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     """For the cells at d, h, w the sum of the numbers of the windows that they won, in row-major order of the windows.
 
     A cell at h lies in the windows p with 0 <= h + b - p s <= d (R - 1): at most ceil(E / s) of them an axis.
-    ``sent`` and ``coded`` are the strides of the numbers and of the codes.
+    ``sent`` and ``coded`` are the strides of the numbers and of the codes. If the numbers are not to be ADDED, that of
+    the last window stays.
     """
     MEETS_D: tl.constexpr = (D[0] * (K[0] - 1) + S[0]) // S[0]
     MEETS_H: tl.constexpr = (D[1] * (K[1] - 1) + S[1]) // S[1]
@@ -133,7 +135,8 @@ def sum_of_won(
                 code = tl.load(codes + at, mask=inside, other=0)
                 won = inside & (code.to(tl.int32) == cell)
                 at = n * sent[0] + c * sent[1] + pd * sent[2] + ph * sent[3] + pw * sent[4]
-                sum += tl.load(pooled + at, mask=won, other=0).to(ACC)
+                g = tl.load(pooled + at, mask=won, other=0).to(ACC)
+                sum = sum + g if ADDED else tl.where(won, g, sum)
     return sum
 
 
@@ -154,16 +157,17 @@ def route(
     B: tl.constexpr,
     D: tl.constexpr,
     ACC: tl.constexpr,
+    ADDED: tl.constexpr,
     LAST: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Each cell of the input adds up the numbers of the windows that it won."""
+    """Each cell of the input adds up the numbers of the windows that it won, or keeps the last of them."""
     row, column, mask = tile_of(rows, columns, ROWS, COLUMNS, WIDE)
     n, c, d, h, w = places_of(row, column, channels, size, LAST)
     sum = sum_of_won(
-        pooled, codes, mask, n, c, d, h, w, places, sent, coded, K, S, B, D, ACC, ROWS, COLUMNS
+        pooled, codes, mask, n, c, d, h, w, places, sent, coded, K, S, B, D, ACC, ADDED, ROWS, COLUMNS
     )  # fmt: skip
     tl.store(total + row * columns + column, sum.to(total.dtype.element_ty), mask=mask)
 

@@ -21,6 +21,7 @@ MODULES = {
     "max_pool": "max_pool",
     "max_pool_values": "max_pool",
     "max_pool_route": "max_pool",
+    "max_pool_place": "max_pool",
     "max_pool_gather": "max_pool",
     "max_pool_indices": "max_pool",
     "stochastic_pool": "random_pool",

@@ -80,6 +80,7 @@ SCHEMAS = {
 
 # These are compositions of the operators above where no kernel does them in one pass: only CUDA has one.
 FOR_CUDA = {
+    "max_pool_place": f"(Tensor pooled, Tensor codes, SymInt[] input_size, {_WINDOW}) -> Tensor",
     "lp_pool": f"(Tensor input, float p, {_WINDOW}) -> Tensor",
     "lp_pool_spread": f"(Tensor pooled, Tensor input, Tensor values, float p, {_WINDOW}) -> Tensor",
 }

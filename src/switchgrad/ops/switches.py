@@ -12,6 +12,7 @@ from torch import Tensor
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import Window
 from switchgrad.ops.layout import code_dtype, no_winner
+from switchgrad.ops.placing import has_place, place
 from switchgrad.ops.routing import route, window_args
 from switchgrad.ops.unpooling import unpool_by_indices
 
@@ -123,6 +124,9 @@ class Switches:
                 f"values have shape {tuple(values.shape)} and the switches {tuple(self.codes.shape)}; give one value "
                 "for each switch"
             )
+        if self.window.overlaps and has_place(values):
+            self._check_codes()
+            return place(values, self.codes, self.input_size, self.window)
         if self.window.overlaps:
             return unpool_by_indices(values, self.to_indices(), self.input_size)
         self._check_codes()
