@@ -60,6 +60,21 @@ HEADS = {
             "why",
         ],
     ),
+    "regions": (
+        "Pooling over boxes and suppression, milliseconds and times as fast as the composition of PyTorch that they "
+        "replace; grid_sample: RoIAlign as one call of PyTorch's for each picture, all boxes in one grid, forward and "
+        "backward. It is ahead forward where few boxes lie on large maps, whose channels are laid side by side first",
+        [
+            "case",
+            "memory",
+            "forward",
+            "vs composition",
+            "grid_sample",
+            "backward",
+            "vs composition ",
+            "grid_sample ",
+        ],
+    ),
     "fused": (
         "Fused operators, milliseconds and times as fast as PyTorch's steps; copy: a clone of the bytes that must move",
         [
@@ -143,6 +158,20 @@ def fused_row(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def regions_row(row: dict[str, Any]) -> list[str]:
+    back = row["times_composition_backward"]
+    return [
+        row["case"],
+        row["memory"],
+        ms(row["forward_ms"]),
+        ratio(row["times_composition"], None),
+        ms(row["grid_sample_ms"]),
+        ms(row["backward_ms"]),
+        "-" if back is None else ratio(back, None),
+        ms(row["grid_sample_backward_ms"]),
+    ]
+
+
 def step_row(row: dict[str, Any]) -> list[str]:
     return [
         row["case"],
@@ -189,6 +218,7 @@ def convolution_row(row: dict[str, Any]) -> list[str]:
 ROWS = {
     "pool": pool_row,
     "avg_pool": avg_pool_row,
+    "regions": regions_row,
     "fused": fused_row,
     "conv_pool": conv_pool_row,
     "convolution": convolution_row,

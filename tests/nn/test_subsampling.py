@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from switchgrad.errors import GeometryError, ModelError
-from switchgrad.nn.subsampling import TrainableSubsampling2d
+from switchgrad.nn.subsampling import TrainableSubsampling1d, TrainableSubsampling2d, TrainableSubsampling3d
 
 
 def by_loops(x, coefficient, bias, kernel, stride):
@@ -81,3 +82,25 @@ def test_input_that_does_not_fit_is_refused(shape, words):
 def test_no_maps_are_refused():
     with pytest.raises(ModelError, match="at least 1 map"):
         TrainableSubsampling2d(0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [(TrainableSubsampling1d, (2, 3, 7)), (TrainableSubsampling3d, (2, 3, 4, 5, 6))]
+)
+def test_signals_and_volumes(kind: type[nn.Module], shape: tuple[int, ...]) -> None:
+    """As the plane does it, one axis after the other: sums of single cells along axes that are not there."""
+    layer = kind(3, 2, dtype=torch.float64)
+    with torch.no_grad():
+        layer.coefficient.copy_(torch.tensor([0.5, -2.0, 3.0]))
+        layer.bias.copy_(torch.tensor([1.0, 0.0, -1.0]))
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    cells = x
+    for axis in range(2, len(shape)):
+        cells = cells.unfold(axis, 2, 2)
+    sums = cells.flatten(len(shape)).sum(-1)
+    each = (3, *[1] * (len(shape) - 2))
+    torch.testing.assert_close(layer(x), sums * layer.coefficient.reshape(each) + layer.bias.reshape(each))
+    torch.testing.assert_close(layer(x[0]), layer(x)[0])
+    assert torch.autograd.gradcheck(lambda x, *_: layer(x), (x, *layer.parameters()))
+    with pytest.raises(GeometryError, match="subsampling of 3 maps wants"):
+        layer(x[:, :2])

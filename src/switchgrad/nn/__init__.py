@@ -117,7 +117,7 @@ from switchgrad.nn.stochastic import (
     StochasticPool2d,
     StochasticPool3d,
 )
-from switchgrad.nn.subsampling import TrainableSubsampling2d
+from switchgrad.nn.subsampling import TrainableSubsampling1d, TrainableSubsampling2d, TrainableSubsampling3d
 from switchgrad.nn.unpooling import (
     AvgUnpool1d,
     AvgUnpool2d,
@@ -247,7 +247,9 @@ __all__ = [
     "SumPool3d",
     "Swap",
     "Swaps",
+    "TrainableSubsampling1d",
     "TrainableSubsampling2d",
+    "TrainableSubsampling3d",
     "TreePool1d",
     "TreePool2d",
     "TreePool3d",

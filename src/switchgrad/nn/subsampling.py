@@ -7,10 +7,57 @@ from torch import Tensor, nn
 
 from switchgrad.errors import GeometryError, ModelError
 from switchgrad.geometry import IntOrTuple, window
-from switchgrad.ops import sum_pool2d
+from switchgrad.ops import sum_pool1d, sum_pool2d, sum_pool3d
+
+__all__ = ["TrainableSubsampling1d", "TrainableSubsampling2d", "TrainableSubsampling3d"]
+
+_SUMS = {1: sum_pool1d, 2: sum_pool2d, 3: sum_pool3d}
 
 
-class TrainableSubsampling2d(nn.Module):
+class _TrainableSubsampling(nn.Module):
+    dims: int
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: IntOrTuple = 2,
+        stride: IntOrTuple | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if channels < 1:
+            raise ModelError(f"channels is {channels}; subsampling needs at least 1 map")
+        self.channels = channels
+        self.window = window(self.dims, kernel_size, stride)
+        self.coefficient = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Make the layer plain average pooling again: coefficients ``1 / cells``, biases 0."""
+        nn.init.constant_(self.coefficient, 1 / self.window.cells)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Subsample ``[N, C, ...]`` or ``[C, ...]``."""
+        if input.dim() not in (self.dims + 1, self.dims + 2) or input.shape[-self.dims - 1] != self.channels:
+            axes = ", ".join(" DHW"[-self.dims :]).strip()
+            raise GeometryError(
+                f"the input is {tuple(input.shape)}; subsampling of {self.channels} maps wants "
+                f"[N, {self.channels}, {axes}] or [{self.channels}, {axes}]"
+            )
+        self.window.output_size(input.shape[-self.dims :])
+        sums = _SUMS[self.dims](input, self.window.kernel_size, self.window.stride)
+        each = (self.channels, *[1] * self.dims)
+        return sums * self.coefficient.reshape(each) + self.bias.reshape(each)
+
+    def extra_repr(self) -> str:
+        """The arguments, for ``print(model)``."""
+        return f"{self.channels}, kernel_size={self.window.kernel_size}, stride={self.window.stride}"
+
+
+class TrainableSubsampling2d(_TrainableSubsampling):
     """The sum of each window, times one trainable coefficient a map, plus one trainable bias a map.
 
     ``y[n, c, p, q] = coefficient[c] * sum of x[n, c] over the window at (p, q) + bias[c]``
@@ -34,39 +81,24 @@ class TrainableSubsampling2d(nn.Module):
     12
     """
 
-    def __init__(
-        self,
-        channels: int,
-        kernel_size: IntOrTuple = 2,
-        stride: IntOrTuple | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        if channels < 1:
-            raise ModelError(f"channels is {channels}; subsampling needs at least 1 map")
-        self.channels = channels
-        self.window = window(2, kernel_size, stride)
-        self.coefficient = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
-        self.reset_parameters()
+    dims = 2
 
-    def reset_parameters(self) -> None:
-        """Make the layer plain average pooling again: coefficients ``1 / cells``, biases 0."""
-        nn.init.constant_(self.coefficient, 1 / self.window.cells)
-        nn.init.zeros_(self.bias)
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Subsample ``[N, C, H, W]`` or ``[C, H, W]``."""
-        if input.dim() not in (3, 4) or input.shape[-3] != self.channels:
-            raise GeometryError(
-                f"the input is {tuple(input.shape)}; subsampling of {self.channels} maps wants "
-                f"[N, {self.channels}, H, W] or [{self.channels}, H, W]"
-            )
-        self.window.output_size(input.shape[-2:])
-        sums = sum_pool2d(input, self.window.kernel_size, self.window.stride)
-        return sums * self.coefficient[:, None, None] + self.bias[:, None, None]
+class TrainableSubsampling1d(_TrainableSubsampling):
+    """Trainable subsampling of a signal: `TrainableSubsampling2d` along one axis, ``[N, C, L]`` to ``[N, C, P]``.
 
-    def extra_repr(self) -> str:
-        """The arguments, for ``print(model)``."""
-        return f"{self.channels}, kernel_size={self.window.kernel_size}, stride={self.window.stride}"
+    >>> TrainableSubsampling1d(1)(torch.tensor([[3.0, 9.0, 0.0, 6.0]])).tolist()
+    [[6.0, 3.0]]
+    """
+
+    dims = 1
+
+
+class TrainableSubsampling3d(_TrainableSubsampling):
+    """Trainable subsampling of a volume: `TrainableSubsampling2d` along three axes.
+
+    >>> TrainableSubsampling3d(4, (1, 2, 2))(torch.rand(2, 4, 5, 6, 8)).shape
+    torch.Size([2, 4, 5, 3, 4])
+    """
+
+    dims = 3
