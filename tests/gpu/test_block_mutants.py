@@ -1,114 +1,114 @@
-"""Kernels for blocks with one thing wrong: the same checks that hold the right ones must tell them apart."""
+"""Kernels for blocks with one thing wrong: a few characters of their source, or what is around them, are changed."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+import conform
 from declarations.batch_norm import BATCH_NORM_RELU, BATCH_NORM_RELU_MAX_POOL
 from declarations.conv_pool import CONV_RELU_MAX_POOL
 from declarations.relu_max_pool import RELU_MAX_POOL
-from harness.interpreted import GRADIENTS, VALUES, caught, subset
-from switchgrad.gpu import max_pool
+from gpu import test_batch_norm, test_cross_entropy, test_dropout
+from gpu.test_mutants import changed
+from harness.interpreted import GRADIENTS, VALUES, OnTriton, caught, subset
 
 CHECKS = (VALUES[0], GRADIENTS[0])
 SINGLE: dict[str, Any] = {"dtypes": (torch.float32,), "gradient_dtypes": (torch.float32,), "samples": ("plain",)}
 
 
-def winner_of_dead(right: Any, *args: Any) -> Any:
-    return right(*args)[0], max_pool.max_pool(*args)[1]
+def held(operator: conform.Operator, *cases: str, **fields: Any) -> Callable[[], None]:
+    """A check of values and gradients on a few cases."""
+    few = subset(operator, *cases, **{**SINGLE, **fields})
+
+    def check() -> None:
+        with OnTriton():
+            conform.check(few, CHECKS)
+
+    return check
 
 
-def not_rectified(right: Any, *args: Any) -> Any:
-    return max_pool.max_pool(*args)[0], right(*args)[1]
+def every_dropout() -> None:
+    test_dropout.test_masks_are_those_of_the_cpu(torch.float32, (3, 5, 7, 11))
+    test_dropout.test_behind_a_bias_and_a_relu(torch.float32)
 
 
-def empty_window_is_zero(right: Any, *args: Any) -> Any:
-    values, codes = right(*args)
-    return values.clamp_min(0), codes
+def every_loss() -> None:
+    for case in test_cross_entropy.CASES[1:]:
+        test_cross_entropy.check(case, torch.float32, (70, 33))
 
 
-def negative_passes(right: Any, input: Any, *window: Any) -> Any:
-    return right(input.abs(), *window)
-
-
-test_relu_max_pool = caught(
-    subset(RELU_MAX_POOL, "windows without a cell", "one row", **{**SINGLE, "samples": ("negative", "plain")}),
-    CHECKS,
-    {
-        ("relu_max_pool", "dead windows have a winner"): winner_of_dead,
-        ("relu_max_pool", "no ReLU"): not_rectified,
-        ("relu_max_pool", "a window without any cell gives 0"): empty_window_is_zero,
-        ("relu_max_pool", "the absolute value"): negative_passes,
-    },
+# What is checked, and which module starts the kernels of which file.
+RELU, NORM, POOLED, RUNNING, DROPOUT, LOSS = (
+    (held(RELU_MAX_POOL, "windows without a cell", "one row", samples=("negative", "ties")), "blocks", "block"),
+    (held(BATCH_NORM_RELU, "plain", "evaluation"), "batch_norm", "batch_norm"),
+    (held(BATCH_NORM_RELU_MAX_POOL, "3x3/2 padded"), "batch_norm", "batch_norm"),
+    (lambda: test_batch_norm.running_statistics(torch.float32), "batch_norm", "batch_norm"),
+    (every_dropout, "dropout", "dropout"),
+    (every_loss, "cross_entropy", "cross_entropy"),
 )
+TRANSFORMED = (POOLED[0], "blocks", "block")
+
+MUTANTS: dict[str, tuple[Any, str, str]] = {
+    "dead windows keep their winner": (RELU, "code = tl.where(dead, -1, code)", "code += 0"),
+    "a window without any cell gives 0": (RELU, "dead = (code >= 0) & ", "dead = "),
+    "the last of equals wins": (RELU, "(key > best.to(ACC))", "(key >= best.to(ACC))"),
+    "padding may win": (RELU, "wins = inside & ((", "wins = mask & (("),
+    "the mean is not taken off": (TRANSFORMED, "(x.to(ACC) - mean) * scale", "x.to(ACC) * scale"),
+    "scales of the first channel": (TRANSFORMED, "numbers + channels + c", "numbers + channels + 0 * c"),
+    "the square of the mean stays in the variance": (NORM, "two / cells - away * away", "two / cells"),
+    "the mean counts from the first cell": (NORM, "mean, var = origin + away", "mean, var = away"),
+    "eps counts twice": (NORM, "(var + EPS)", "(var + 2 * EPS)"),
+    "weight forgotten": (NORM, "if weight is not None", "if weight is None"),
+    "dead cells have a gradient": (NORM, "tl.where(stopped, 0, tl.load(grad", "tl.where(x != x, 0, tl.load(grad"),
+    "the variance has no part in the gradient": (NORM, "slope = -scale", "slope = 0 * scale"),
+    "the mean has no part in the gradient": (NORM, "offset = -scale", "offset = 0 * scale"),
+    "evaluation differentiates the statistics": (NORM, "if TRAINING:", "if True:"),
+    "gradient of the weight not normalised": (NORM, "two / tl.sqrt(spread)", "two"),
+    "winners sought by the other axis": (POOLED, "within // places[2]", "within // places[1]"),
+    "sums over dead windows": (POOLED, "g = tl.load(grad + at, mask=won", "g = tl.load(grad + at, mask=mask"),
+    "the input's own part is lost": (POOLED, "dx = scale * dz + offset + (x - mean)", "dx = offset + (x - mean)"),
+    "biased running variance": (RUNNING, "* TAKEN_VAR", "* TAKEN"),
+    "running statistics lie side by side": (RUNNING, "var + c * var_step", "var + c"),
+    "the others are dropped": (DROPOUT, ">= THRESHOLD", "< THRESHOLD"),
+    "not scaled": (DROPOUT, "x * scale", "x"),
+    "one word for both halves": (DROPOUT, "i + 16, two", "i + 16, one"),
+    "the bias by the last axis": (DROPOUT, "i // inner % channels", "i % channels"),
+    "no ReLU": (DROPOUT, "x = tl.where(x <= 0, 0, x)", "x += 0"),
+    "the share of the target forgotten": (LOSS, "tl.where(c == t, g - of_target, g)", "g"),
+    "the target smoothed away twice": (LOSS, "1 - SMOOTHING", "1 - 2 * SMOOTHING"),
+    "ignored rows count": (LOSS, "(t != ignore)", "(t == t)"),
+    "smoothing spread over one class": (LOSS, "SMOOTHING, ACC) / classes", "SMOOTHING, ACC)"),
+    "the mean by the number of rows": (LOSS, "    if weight is None:\n        ", "    if True:\n        "),
+    "gradient of the sum": (LOSS, "scale = scale / tl.load(divisor).to(ACC)", "scale += 0"),
+}  # fmt: skip
 
 
-def scaled_gradient(place: int) -> Any:
-    def wrong(right: Any, *args: Any) -> Any:
-        found = list(right(*args))
-        found[place] = found[place] * 1.01
-        return tuple(found)
-
-    return wrong
-
-
-def always_training(
-    right: Any, input: Any, weight: Any, bias: Any, mean: Any, var: Any, training: Any, *rest: Any
-) -> Any:
-    return right(input, weight, bias, mean, var, True, *rest)
+def run(mutated: tuple[Any, str, str], monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """The check of a kernel with a change to its source."""
+    (check, module, room), old, new = mutated
+    launchers = importlib.import_module(f"switchgrad.gpu.{module}")
+    monkeypatch.setattr(launchers, "kernels", changed(room, old, new, folder))
+    check()
 
 
-def twice_eps(right: Any, *args: Any) -> Any:
-    return right(*args[:6], 2 * args[6], *args[7:])
+@pytest.mark.parametrize("target", [RELU, NORM, POOLED, RUNNING, DROPOUT, LOSS, TRANSFORMED], ids=lambda t: t[2])
+def test_what_the_mutants_derive_from_is_right(target: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run((target, "@triton.jit", "@triton.jit"), monkeypatch, tmp_path)
 
 
-def weight_forgotten(right: Any, input: Any, weight: Any, *rest: Any) -> Any:
-    return right(input, None, *rest)
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutant_is_seen(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):  # conform.Failure is one
+        run(MUTANTS[name], monkeypatch, tmp_path)
 
 
-def no_part_in_the_statistics(right: Any, *args: Any) -> Any:
-    """Backward as in evaluation: the flag stands behind the statistics."""
-    at = next(i for i, value in enumerate(args) if isinstance(value, bool))
-    return right(*args[:at], False, *args[at + 1 :])
-
-
-def mask_forgotten(right: Any, grad: Any, input: Any, weight: Any, bias: Any, *rest: Any) -> Any:
-    return right(grad, input, weight, bias + 100, *rest)
-
-
-test_batch_norm = caught(
-    subset(BATCH_NORM_RELU, "plain", "evaluation", **SINGLE),
-    CHECKS,
-    {
-        ("batch_norm_relu", "evaluation takes the batch's statistics"): always_training,
-        ("batch_norm_relu", "eps counted twice"): twice_eps,
-        ("batch_norm_relu", "weight forgotten"): weight_forgotten,
-        ("batch_norm_relu_backward", "no part in mean and variance"): no_part_in_the_statistics,
-        ("batch_norm_relu_backward", "the ReLU forgotten"): mask_forgotten,
-        ("batch_norm_relu_backward", "gradient of the weight"): scaled_gradient(1),
-        ("batch_norm_relu_backward", "gradient of the bias"): scaled_gradient(2),
-    },
-)
-
-
-def winner_forgotten(right: Any, grad: Any, input: Any, codes: Any, *rest: Any) -> Any:
-    codes = codes.clone()
-    codes[..., -1, -1] = 255
-    return right(grad, input, codes, *rest)
-
-
-test_pooled_batch_norm = caught(
-    subset(BATCH_NORM_RELU_MAX_POOL, "3x3/1", **SINGLE),
-    CHECKS,
-    {
-        ("batch_norm_relu_max_pool_values", "weight forgotten"): weight_forgotten,
-        ("batch_norm_relu_max_pool_backward", "no part in mean and variance"): no_part_in_the_statistics,
-        ("batch_norm_relu_max_pool_backward", "a winner forgotten"): winner_forgotten,
-        ("batch_norm_relu_max_pool_backward", "gradient of the input"): scaled_gradient(0),
-    },
-)
+# -- what is around the kernels of a convolution
 
 
 def bias_forgotten(right: Any, input: Any, weight: Any, bias: Any, *rest: Any) -> Any:
@@ -130,6 +130,11 @@ def shifted_by_a_column(right: Any, *args: Any) -> Any:
     return dx.roll(1, -1), dw, db
 
 
+def scaled_weight(right: Any, *args: Any) -> Any:
+    dx, dw, db = right(*args)
+    return dx, 1.01 * dw, db
+
+
 test_conv = caught(
     subset(CONV_RELU_MAX_POOL, "asymmetric", **{**SINGLE, "samples": ("ties",)}),
     CHECKS,
@@ -138,6 +143,6 @@ test_conv = caught(
         ("conv_max_pool", "bias behind the ReLU"): bias_behind_the_relu,
         ("conv_max_pool_backward", "dead windows count for the bias"): dead_windows_count_for_the_bias,
         ("conv_max_pool_backward", "input's gradient a column off"): shifted_by_a_column,
-        ("conv_max_pool_backward", "gradient of the weight"): scaled_gradient(1),
+        ("conv_max_pool_backward", "gradient of the weight"): scaled_weight,
     },
 )

@@ -117,7 +117,7 @@ MUTANTS: dict[str, dict[str, tuple[str, str]]] = {
         "bins end early": ("((w + 1) * size[2] + places[2] - 1)", "((w + 1) * size[2])"),
         "divided by the largest bin": ("(deep * high * wide).to(ACC), ACC)", "(deep * high * most).to(ACC), ACC)"),
         "rows and columns exchanged": ("cell // wide % high, cell % wide\n", "cell % wide, cell // wide % high\n"),
-        "one bin a cell": ("range(0, meets[2])", "range(0, 1)"),
+        "one bin a cell": ("range(meets[2])", "range(1)"),
     },
     "whole maps": {
         "any of equals wins": ("tl.min(tl.where((found", "tl.max(tl.where((found"),
@@ -161,7 +161,8 @@ def changed(room: str, old: str, new: str, folder: Path) -> Any:
     """The kernels of a room, anew, with a change to their source."""
     source = Path(gpu.__path__[0]) / f"{SOURCES.get(room, f'{room}_kernels')}.py"
     text = source.read_text()
-    assert old in text, f"{source.name} does not say {old!r} any more"
+    if old not in text:
+        raise LookupError(f"{source.name} does not say {old!r} any more")
     copy = folder / "changed.py"
     copy.write_text(text.replace(old, new))
     spec = importlib.util.spec_from_file_location(f"changed_{abs(hash(str(folder)))}", copy)
