@@ -25,6 +25,7 @@ from torch import Tensor, nn
 import switchgrad
 from measure import THREADS, interleaved, run
 from networks import NETWORKS
+from step import with_pooling
 
 NAMES = ("convnet", "lenet5", "vgg_cifar", "alexnet", "resnet18")
 BATCHES = (1, 64)
@@ -53,7 +54,7 @@ def measure_case(name: str, batch: int, options: argparse.Namespace) -> dict[str
     make, picture, _ = NETWORKS[name]
     images = torch.randn(batch, *picture)
     last_images = images.contiguous(memory_format=torch.channels_last)
-    network = make().eval()
+    network = with_pooling(make(), switchgrad.nn.MaxPool2d, nn.MaxPool2d).eval()
     for module in network.modules():  # statistics as of a network that has seen data
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_var, 0.5, 2)

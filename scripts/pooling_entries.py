@@ -451,6 +451,7 @@ NOT_POOLING = frozenset(
         "distance_box_iou",
         "dropout",
         "generalized_box_iou",
+        "global_avg_pool_linear",
         "nms",
     )
 )

@@ -66,6 +66,30 @@ def test_a_wide_convolution_is_fused_in_training_alone():
     assert found["1", "2"] == "ops.relu_max_pool2d"
 
 
+def test_a_global_mean_and_its_linear_layer():
+    found = rows(make("residual")[0])
+    assert found["avgpool", "flatten", "fc"] == "ops.global_avg_pool_linear"
+
+    class Means(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x):
+            y = F.adaptive_avg_pool2d(x, 1)
+            return self.fc(x.mean((2, 3))) + self.fc(y.view(y.size(0), -1))
+
+    model = Means()
+    assert list(rows(model).values()) == ["ops.global_avg_pool_linear"] * 2
+    optimized = switchgrad.optimize(model)
+    for shape in ((2, 3, 4, 5), (0, 3, 4, 5)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(optimized(x), model(x))
+    single = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    x = torch.randn(3, 4, 5)
+    assert torch.equal(switchgrad.optimize(single)(x), single(x))
+
+
 def test_dense_convolutions_run_in_tiles():
     model = nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 17, 3), nn.BatchNorm2d(17), nn.ReLU())
     assert rows(model, "training") == {

@@ -25,6 +25,39 @@ POOLS: dict[str, tuple[Callable[..., Tensor], Callable[[Tensor], Tensor]]] = {
 }
 
 
+def mean_and_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What the mean and the linear layer behind it mean, number by number."""
+    rows = [
+        [
+            sum((w * plane.sum() / plane.numel() for w, plane in zip(row, sample, strict=True)), x.new_zeros(()))
+            for row in weight
+        ]
+        for sample in x
+    ]
+    product = torch.stack([torch.stack(row) for row in rows])
+    return product if bias is None else product + bias
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("biased", [False, True])
+def test_mean_and_linear_in_one(shape: tuple[int, ...], biased: bool) -> None:
+    torch.manual_seed(len(shape))
+    x, weight = torch.randn(shape, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)
+    bias = torch.randn(4, dtype=torch.float64) if biased else None
+    given = [t.requires_grad_() for t in (x, weight, bias) if t is not None]
+    torch.testing.assert_close(ops.global_avg_pool_linear(x, weight, bias), mean_and_product(x, weight, bias))
+    assert gradcheck(ops.global_avg_pool_linear, given, check_forward_ad=True)
+    assert gradgradcheck(ops.global_avg_pool_linear, given)
+    last = x.detach().contiguous(memory_format=torch.channels_last) if len(shape) == 4 else x
+    torch.testing.assert_close(ops.global_avg_pool_linear(last, weight, bias), mean_and_product(x, weight, bias))
+    assert ops.global_avg_pool_linear(x[:0], weight, bias).shape == (0, 4)
+    spoiled = x.detach().clone()
+    spoiled[0, 1] = math.nan
+    got = ops.global_avg_pool_linear(spoiled, weight, bias)
+    assert got[0].isnan().all()
+    assert got[1].isfinite().all()
+
+
 @pytest.mark.parametrize("name", POOLS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values_and_derivatives(name: str, shape: tuple[int, ...]) -> None:
@@ -87,6 +120,9 @@ def test_compiled() -> None:
     ("call", "words"),
     [
         (lambda: ops.global_avg_pool(torch.ones(2, 3)), "3 axes or more"),
+        (lambda: ops.global_avg_pool_linear(torch.ones(2, 3), torch.ones(4, 3)), "3 axes or more"),
+        (lambda: ops.global_avg_pool_linear(torch.ones(2, 3, 4), torch.ones(4, 2)), "as many columns"),
+        (lambda: ops.global_avg_pool_linear(torch.ones(2, 3, 4), torch.ones(4, 3), torch.ones(3)), "4 rows"),
         (lambda: ops.global_max_pool(torch.ones(2, 3, 0)), "3 axes or more, none but the batch empty"),
         (lambda: ops.global_sum_pool(torch.ones(2, 3, 4, dtype=torch.int64)), "floating-point"),
         (lambda: ops.global_lp_pool(torch.ones(2, 3, 4), 0), "above 0"),

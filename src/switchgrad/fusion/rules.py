@@ -250,6 +250,18 @@ def _drops(stages: Sequence[Stage]) -> str:
     return _norm_kernel(stages) if len(stages) > 1 else _native(stages)
 
 
+def _mean_linear(kinds: tuple[str, ...]) -> Rule:
+    kept = "flatten" in kinds  # whether the mean keeps its axes, and something takes them away
+
+    def mean_linear(input: Tensor, *, dim: Any, linear_weight: Tensor, linear_bias: Tensor | None) -> Tensor:
+        if input.dim() == 4:
+            return ops.global_avg_pool_linear(input, linear_weight, linear_bias)
+        mean = input.mean(dim, keepdim=kept)  # a single picture, whose rows a layer's flattening keeps
+        return functional.linear(mean.flatten(1) if kept else mean, linear_weight, linear_bias)
+
+    return Rule(kinds, "ops.global_avg_pool_linear", mean_linear)
+
+
 # Longer chains first: the first rule that fits is taken.
 RULES: tuple[Rule, ...] = (
     _conv_pool(relu=True),
@@ -261,6 +273,8 @@ RULES: tuple[Rule, ...] = (
     Rule(("act", "dropout"), "ops.bias_relu_dropout", _relu_dropout, _drops),
     Rule(("dropout",), "ops.dropout", _dropout, _drops),
     Rule(("act", "pool2d"), "ops.relu_max_pool2d", _relu_pool2d, _native),
+    _mean_linear(("mean", "flatten", "linear")),
+    _mean_linear(("flat_mean", "linear")),
     _pool(1),
     _POOL2D,
     _pool(3),

@@ -163,7 +163,10 @@ _LAYERS: dict[type[nn.Module], tuple[str, dict[str, str]]] = {
     nn.Linear: ("linear", {"linear_weight": "weight", "linear_bias": "bias"}),
     nn.Dropout: ("dropout", {"p": "p"}),
 }
-_CONSTANTS: dict[type[nn.Module], dict[str, Any]] = {nn.ReLU: {"negative_slope": 0.0}}
+_CONSTANTS: dict[type[nn.Module], dict[str, Any]] = {
+    nn.ReLU: {"negative_slope": 0.0},
+    nn.AdaptiveAvgPool2d: {"dim": (-2, -1)},
+}
 
 
 # -- functions and methods
@@ -252,7 +255,7 @@ def _linear(node: fx.Node, given: dict[str, Any]) -> Stage:
 
 def _adaptive_mean(node: fx.Node, given: dict[str, Any]) -> Stage | None:
     size = given["output_size"]
-    return _stage(node, "mean", {}) if size == 1 or tuple(size) == (1, 1) else None
+    return _stage(node, "mean", {"dim": (-2, -1)}) if size == 1 or tuple(size) == (1, 1) else None
 
 
 def _mean(node: fx.Node, given: dict[str, Any]) -> Stage | None:
@@ -260,7 +263,7 @@ def _mean(node: fx.Node, given: dict[str, Any]) -> Stage | None:
     dim = given["dim"]
     if not isinstance(dim, (list, tuple)) or sorted(map(str, dim)) not in (["2", "3"], ["-1", "-2"]):
         return None
-    return _stage(node, "mean" if given["keepdim"] is True else "flat_mean", {})
+    return _stage(node, "mean" if given["keepdim"] is True else "flat_mean", {"dim": dim})
 
 
 def _flatten(node: fx.Node, given: dict[str, Any]) -> Stage | None:

@@ -20,7 +20,14 @@ from switchgrad.ops.conv_pool import conv_max_pool2d, conv_relu_max_pool2d
 from switchgrad.ops.convolution import conv2d, conv_bias_relu
 from switchgrad.ops.cross_entropy import cross_entropy, cross_entropy_with_gradient
 from switchgrad.ops.dropout import bias_relu_dropout, dropout
-from switchgrad.ops.global_pool import gem_pool, global_avg_pool, global_lp_pool, global_max_pool, global_sum_pool
+from switchgrad.ops.global_pool import (
+    gem_pool,
+    global_avg_pool,
+    global_avg_pool_linear,
+    global_lp_pool,
+    global_max_pool,
+    global_sum_pool,
+)
 from switchgrad.ops.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 from switchgrad.ops.max_unpool import max_unpool1d, max_unpool2d, max_unpool3d
@@ -108,6 +115,7 @@ __all__ = [
     "general_pool3d",
     "generalized_box_iou",
     "global_avg_pool",
+    "global_avg_pool_linear",
     "global_entropy_pool",
     "global_lp_pool",
     "global_max_pool",

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional
 
 from switchgrad.errors import GeometryError
 from switchgrad.ops.avg_pool.reference import wide
@@ -13,7 +14,14 @@ from switchgrad.ops.checks import FLOATS
 from switchgrad.ops.lp_pool import checked_norm, lp_root, lp_terms
 from switchgrad.ops.max_pool import max_pool1d
 
-__all__ = ["gem_pool", "global_avg_pool", "global_lp_pool", "global_max_pool", "global_sum_pool"]
+__all__ = [
+    "gem_pool",
+    "global_avg_pool",
+    "global_avg_pool_linear",
+    "global_lp_pool",
+    "global_max_pool",
+    "global_sum_pool",
+]
 
 
 def global_avg_pool(input: Tensor, keepdim: bool = False) -> Tensor:
@@ -36,6 +44,36 @@ def global_avg_pool(input: Tensor, keepdim: bool = False) -> Tensor:
     torch.Size([16, 64])
     """
     return input.mean(_spatial(input, "global_avg_pool"), keepdim=keepdim)
+
+
+def global_avg_pool_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    r"""The mean of each map, then a linear layer: the end of a residual network in two calls and no views.
+
+    Shapes: ``input`` (N, C, ...) as for `global_avg_pool`, ``weight`` (K, C), ``bias`` (K) or None, the result (N, K).
+
+    .. math:: y_{n,k} = b_k + \sum_c w_{k,c}\, \frac{1}{H W} \sum_{h,w} x_{n,c,h,w}
+
+    Both are linear, and the mean comes first, so that the product is one of vectors: the map is read once, which is
+    what either half of the work is bound by. Backward: every cell of channel c gets
+    :math:`\frac{1}{H W} \sum_k g_{n,k} w_{k,c}`. Twice differentiable, and under every transform.
+
+    Raises `GeometryError` where `global_avg_pool` does, and for a weight or a bias of another shape.
+
+    >>> import torch
+    >>> global_avg_pool_linear(torch.ones(1, 2, 3, 3), torch.tensor([[1.0, 10.0]]), torch.tensor([0.5]))
+    tensor([[11.5000]])
+    """
+    axes = _spatial(input, "global_avg_pool_linear")
+    if weight.dim() != 2 or weight.shape[1] != input.shape[1]:
+        raise GeometryError(
+            f"the weight has shape {tuple(weight.shape)} and the input {tuple(input.shape)}; give a weight (K, C) of "
+            f"as many columns as there are channels, {input.shape[1]}"
+        )
+    if bias is not None and tuple(bias.shape) != tuple(weight.shape[:1]):
+        raise GeometryError(
+            f"the bias has shape {tuple(bias.shape)}; give one number for each of the {weight.shape[0]} rows of weight"
+        )
+    return functional.linear(input.mean(axes), weight, bias)
 
 
 def global_sum_pool(input: Tensor, keepdim: bool = False) -> Tensor:
