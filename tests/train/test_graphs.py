@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from switchgrad.app.console import LineProgress
 from switchgrad.errors import RunError
-from switchgrad.train import Position, Recipe, evaluate
+from switchgrad.train import Position, Recipe, evaluate, fit, fitting
 from switchgrad.train.batches import Batches
 from switchgrad.train.graphs import MOST_GRAPHS, WARM_UP, CannotRecord, GraphedStep
 from switchgrad.train.loop import make_optimizer, set_rate, train
@@ -212,3 +213,27 @@ def test_what_a_replay_writes_counts_as_changed():
     run(torch.ones(2), torch.ones(2))
     assert weight.tolist() == [1.0, 1.0]
     assert weight._version > before
+
+
+def test_a_whole_run_behind_graphs_is_the_same_run(digits_run, tmp_path, monkeypatch):
+    """Fused operators, folded normalisation in evaluation, augmented order, dropout's seeds: through `fit`."""
+    recorder = Recorder()
+
+    def behind(model, optimizer, recipe, device, tell):
+        return GraphedStep(Step(model, optimizer, recipe, guard=hold_back), recorder, tell)
+
+    monkeypatch.setattr(fitting, "make_run", behind)
+    run = fit("digits", "lenet5", out=tmp_path / "run", epochs=3, threads=1, seed=4)
+    assert same_state(run.model, digits_run.model)
+    assert [row.val_loss for row in run.metrics] == [row.val_loss for row in digits_run.metrics]
+    assert recorder.calls.count("replay") > 50
+
+
+def test_a_run_says_why_it_goes_without(tmp_path, monkeypatch, capsys):
+    def behind(model, optimizer, recipe, device, tell):
+        return GraphedStep(Step(model, optimizer, recipe, guard=hold_back), Recorder(fails="out of memory"), tell)
+
+    monkeypatch.setattr(fitting, "make_run", behind)
+    fit("digits", "lenet5", out=tmp_path / "run", epochs=1, threads=1, progress=LineProgress())
+    told = [line for line in capsys.readouterr().err.splitlines() if "graph" in line]
+    assert told == ["steps run without a CUDA graph: out of memory; cuda_graphs=False skips the attempt"]
