@@ -78,9 +78,9 @@ std::tuple<Tensor, Tensor> conv_max_pool(Tensor input, Tensor weight, std::optio
   job.values = values.mutable_data_ptr();
   job.codes = static_cast<uint8_t*>(codes.mutable_data_ptr());
   if (!pool_in_tiles(job, input, weight, numbers)) {
-    const Tensor packed = scratch(kernels.packed_size(job), input);
-    kernels.pack(job, bank_of(weight), numbers, packed.mutable_data_ptr());
-    job.weight = packed.const_data_ptr();
+    const CallScratch packed = scratch(kernels.packed_size(job), input);
+    kernels.pack(job, bank_of(weight), numbers, packed.get());
+    job.weight = packed.get();
     in_parallel(job.batch * job.pool[0].places, job.pool[1].places * job.filters * work_of_cell(job),
                 [&](int64_t begin, int64_t end) { kernels.forward(job, begin, end); });
   }
@@ -120,9 +120,9 @@ std::tuple<Tensor, Tensor, Tensor> conv_max_pool_backward(Tensor grad, Tensor co
                 [&](int64_t begin, int64_t end) { kernels.weight_gradient(job, begin, end); });
   }
   if (input_wanted) {
-    const Tensor packed = scratch(kernels.packed_filters_size(job), input);
-    kernels.pack_filters(job, bank_of(weight), packed.mutable_data_ptr());
-    job.weight = packed.const_data_ptr();
+    const CallScratch packed = scratch(kernels.packed_filters_size(job), input);
+    kernels.pack_filters(job, bank_of(weight), packed.get());
+    job.weight = packed.get();
     job.input_grad = input_grad.mutable_data_ptr();
     for (int i = 0; i < 4; ++i) job.grad_stride[i] = input_grad.stride(i);
     const int64_t blocks = kernels.input_blocks(job);

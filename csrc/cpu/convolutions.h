@@ -5,6 +5,7 @@
 
 #include "common/filters.h"
 #include "conv_pool/job.h"
+#include "cpu/scratch.h"
 #include "cpu/tensors.h"
 #include "cpu/windows.h"
 #include "layout/job.h"
@@ -32,7 +33,10 @@ inline FilterBank bank_of(const Tensor& weight) {
   return bank;
 }
 
-inline Tensor scratch(int64_t numbers, const Tensor& like) { return compact({numbers}, false, like.scalar_type()); }
+// Room for `numbers` elements of the kind of `like`.
+inline CallScratch scratch(int64_t numbers, const Tensor& like) {
+  return CallScratch(static_cast<size_t>(numbers) * static_cast<size_t>(like.element_size()));
+}
 
 // A map of 4 axes in the layout asked for: itself where it lies so already.
 inline Tensor relaid(const Tensor& t, bool channels_last) {

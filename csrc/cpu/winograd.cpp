@@ -74,19 +74,18 @@ bool all_in_parallel(int64_t items, int64_t work_of_item, const F& body) {
   return sound;
 }
 
-// The transformed filters, which `job` then points to.
-Tensor packed_for(WinogradForwardJob& job, const WinogradKernels& kernels, const TapBank& bank, const Tensor& like) {
-  Tensor packed = scratch(kernels.packed_size(job), like);
+// Transforms the filters into `packed`, which `job` then points to.
+void pack(WinogradForwardJob& job, const WinogradKernels& kernels, const TapBank& bank, const CallScratch& packed) {
   in_parallel(kernels.pack_items(job), 1 << 14,
-              [&](int64_t begin, int64_t end) { kernels.pack(job, bank, packed.mutable_data_ptr(), begin, end); });
-  job.packed = packed.const_data_ptr();
-  return packed;
+              [&](int64_t begin, int64_t end) { kernels.pack(job, bank, packed.get(), begin, end); });
+  job.packed = packed.get();
 }
 
 // Runs `job`, all but its filters and output described; empty where a number was not finite.
 std::optional<Tensor> convolved(WinogradForwardJob& job, const WinogradKernels& kernels, const TapBank& bank,
                                 const Tensor& like) {
-  const Tensor packed = packed_for(job, kernels, bank, like);
+  const CallScratch packed = scratch(kernels.packed_size(job), like);
+  pack(job, kernels, bank, packed);
   Tensor output = compact({job.batch, job.filters, job.places[0], job.places[1]}, true, like.scalar_type());
   job.output = output.mutable_data_ptr();
   const bool sound = all_in_parallel(job.all_tiles(), job.input.channels * job.filters,
@@ -149,12 +148,12 @@ std::optional<Tensor> weight_gradient(const Tensor& grad, const Tensor& input, c
   if (job.all_tiles() == 0) return std::nullopt;
   int64_t sizes[3];
   const int64_t parts = kernels.term_sizes(job, sizes);
-  const Tensor input_terms = scratch(sizes[0], input), grad_terms = scratch(sizes[1], input);
-  const Tensor sums = scratch(sizes[2], input);
+  const CallScratch input_terms = scratch(sizes[0], input), grad_terms = scratch(sizes[1], input);
+  const CallScratch sums = scratch(sizes[2], input);
   Tensor found = compact(sizes_of(weight), is_channels_last(weight, 2), input.scalar_type());
-  job.input_terms = input_terms.mutable_data_ptr();
-  job.grad_terms = grad_terms.mutable_data_ptr();
-  job.sums = sums.mutable_data_ptr();
+  job.input_terms = input_terms.get();
+  job.grad_terms = grad_terms.get();
+  job.sums = sums.get();
   job.weight_grad = found.mutable_data_ptr();
   for (int i = 0; i < 4; ++i) job.weight_stride[i] = found.stride(i);
   const int64_t tiles = kernels.block_of_tiles(job), channels = job.input.channels;
@@ -254,7 +253,8 @@ bool pool_in_tiles(const ConvPoolForwardJob& job, const Tensor& input, const Ten
     in_tiles.tiles[i] = (in_tiles.places[i] + tile - 1) / tile;
   }
   const WinogradKernels& kernels = kernels_for(input, tile);
-  const Tensor packed = packed_for(in_tiles, kernels, taps_of(compact_weight), input);
+  const CallScratch packed = scratch(kernels.packed_size(in_tiles), input);
+  pack(in_tiles, kernels, taps_of(compact_weight), packed);
   return all_in_parallel(in_tiles.all_tiles(), job.channels * job.filters,
                          [&](int64_t begin, int64_t end) { return kernels.pool(in_tiles, job, begin, end); });
 }
