@@ -31,6 +31,7 @@ test_layouts = held_to(
 )  # fmt: skip
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it calls the launchers on the CPU")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_halves_round_where_pytorchs_steps_round(dtype: torch.dtype, layout: torch.memory_format) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from harness.interpreted import carried, moved
 from switchgrad.errors import NativeLibraryWarning
 from switchgrad.kernels import cuda, schema
 from switchgrad.ops.rooms import ROOM_OF
@@ -60,3 +61,24 @@ def test_without_triton_the_reference_serves_after_one_warning() -> None:
 def test_info_says_which_kernel_serves_cuda() -> None:
     assert cuda.served_by("max_pool") == ("Triton", "triton is installed")
     assert cuda.served_by("nms") == ("reference (PyTorch)", "it has no Triton kernel")
+
+
+def test_where_there_is_a_gpu_tensors_go_there_as_they_lie() -> None:
+    """What the harness does on a machine with a GPU, with the CPU in its place."""
+    whole = torch.arange(24.0).reshape(4, 6)
+    for tensor in (whole[1:, ::2], whole.T, whole[0].expand(3, 6), whole[:0]):
+        copy = moved(tensor, "cpu")
+        assert torch.equal(copy, tensor)
+        assert (copy.stride(), copy.storage_offset()) == (tensor.stride(), tensor.storage_offset())
+        assert copy.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr()
+
+    def kernel(written: torch.Tensor, number: int, read: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        written += number
+        return written * 2, read.T
+
+    given = whole.clone()
+    found = carried(kernel, (given[:, 1], 3, whole), "cpu")
+    assert torch.equal(given[:, 1], whole[:, 1] + 3)
+    assert torch.equal(given[:, 0], whole[:, 0])
+    assert torch.equal(found[0], (whole[:, 1] + 3) * 2)
+    assert found[1].stride() == whole.T.stride()
