@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import switchgrad
-from measure import THREADS, interleaved, run
+from measure import THREADS, interleaved, is_asked_for, run
 from networks import NETWORKS
 from step import with_pooling
 
@@ -98,7 +98,7 @@ def measure_case(name: str, batch: int, options: argparse.Namespace) -> dict[str
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     cases = [(name, batch) for name in NAMES for batch in BATCHES]
-    return [measure_case(*case, options) for case in cases if options.only in f"{case[0]} batch {case[1]}"]
+    return [measure_case(*case, options) for case in cases if is_asked_for(f"{case[0]} batch {case[1]}", options)]
 
 
 if __name__ == "__main__":

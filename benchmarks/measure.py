@@ -42,6 +42,11 @@ def interleaved(functions: dict[str, Callable[[], object]], seconds: float = 1.5
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def is_asked_for(name: str, options: argparse.Namespace) -> bool:
+    """Whether ``--only``, which may hold several parts between commas, names this row."""
+    return any(part in name for part in options.only.split(","))
+
+
 def environment() -> dict[str, Any]:
     """What a figure depends on besides the code."""
     info = switchgrad.info()
@@ -89,7 +94,8 @@ def run(script: str, measure: Callable[[argparse.Namespace], list[dict[str, Any]
 
 
 def _rows_on_file(script: str) -> list[dict[str, Any]]:
-    return json.loads((RESULTS / f"{script}.json").read_text())["rows"]
+    path = RESULTS / f"{script}.json"
+    return json.loads(path.read_text())["rows"] if path.exists() else []
 
 
 def _write(script: str, rows: list[dict[str, Any]], older: list[dict[str, Any]]) -> None:

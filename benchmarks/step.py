@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 import switchgrad
-from measure import interleaved, run
+from measure import interleaved, is_asked_for, run
 from networks import NETWORKS
 
 TIMINGS = Path(os.environ.get("SWITCHGRAD_TIMINGS", tempfile.gettempdir())) / "switchgrad-step-timings.json"
@@ -161,7 +161,7 @@ def measure_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    return [measure_case(case, options) for case in CASES if options.only in case.name]
+    return [measure_case(case, options) for case in CASES if is_asked_for(case.name, options)]
 
 
 if __name__ == "__main__":

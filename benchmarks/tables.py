@@ -32,17 +32,39 @@ HEADS = {
         ],
     ),
     "step": (
-        "A training step (forward, loss, backward, SGD with momentum): the same network with our pooling layers, and "
-        "through `switchgrad.optimize`",
+        "A training step (forward, loss, backward, PyTorch's fused SGD with momentum): the same network with our "
+        "pooling layers, through `switchgrad.optimize`, and with `tune=True`; against the fastest of PyTorch's three",
         [
             "case",
             "memory",
             "PyTorch",
             "PyTorch channels_last",
+            "torch.compile",
             "our pooling",
             "vs PyTorch",
             "optimize",
-            "vs the faster PyTorch",
+            "tuned",
+            "vs the fastest PyTorch",
+        ],
+    ),
+    "step_memory": (
+        "A training step of VGG-16 (224x224, batch 4), each side in a process of its own, MiB: what the process holds "
+        "between steps, what a step needs besides, and what forward leaves for backward",
+        ["case", "memory", "held", "peak", "step", "of PyTorch's", "kept for backward", "of PyTorch's "],
+    ),
+    "inference": (
+        "Inference, milliseconds, and the better of ours against torch.compile and ONNX Runtime",
+        [
+            "case",
+            "memory",
+            "PyTorch",
+            "PyTorch channels_last",
+            "torch.compile",
+            "ONNX Runtime",
+            "optimize",
+            "tuned",
+            "vs torch.compile",
+            "vs ONNX Runtime",
         ],
     ),
     "avg_pool": (
@@ -178,10 +200,42 @@ def step_row(row: dict[str, Any]) -> list[str]:
         row["memory"],
         ms(row["torch_ms"]),
         ms(row["torch_channels_last_ms"]),
+        ms(row["torch_compile_ms"]),
         ms(row["ours_ms"]),
         ratio(row["times_torch"], row["wanted"]),
         ms(row["optimized_ms"]),
+        ms(row["tuned_ms"]),
         ratio(row["times_fastest"], row["wanted_optimized"]),
+    ]
+
+
+def step_memory_row(row: dict[str, Any]) -> list[str]:
+    wanted = "" if row["wanted"] is None else f" [{row['wanted']:g}]"
+    return [
+        row["case"],
+        row["memory"],
+        f"{row['held_mib']:.0f}",
+        f"{row['peak_mib']:.0f}",
+        f"{row['step_mib']:.0f}",
+        f"{row['step_of_torch']:.2f}{wanted}",
+        f"{row['kept_for_backward_mib']:.0f}",
+        f"{row['kept_for_backward_of_torch']:.2f}",
+    ]
+
+
+def inference_row(row: dict[str, Any]) -> list[str]:
+    other = row["times_onnx_runtime"]
+    return [
+        row["case"],
+        row["memory"],
+        ms(row["torch_ms"]),
+        ms(row["torch_channels_last_ms"]),
+        ms(row["torch_compile_ms"]),
+        ms(row["onnx_runtime_ms"]),
+        ms(row["optimized_ms"]),
+        ms(row["tuned_ms"]),
+        ratio(row["times_compile"], row["wanted"]),
+        "-" if other is None else ratio(other, None),
     ]
 
 
@@ -223,6 +277,8 @@ ROWS = {
     "conv_pool": conv_pool_row,
     "convolution": convolution_row,
     "step": step_row,
+    "step_memory": step_memory_row,
+    "inference": inference_row,
 }
 
 

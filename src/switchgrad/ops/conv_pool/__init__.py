@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -197,6 +198,69 @@ def _obstacle(
     return None
 
 
+class _Geometry(NamedTuple):
+    """What the sizes and settings of a convolution come to; ``beyond`` is padding that is done beforehand."""
+
+    size: tuple[int, ...]
+    conv: ConvArgs
+    dilation: tuple[int, ...]
+    beyond: tuple[int, int] | None
+
+
+def _geometry(
+    shape: Sequence[int],
+    weight_shape: Sequence[int],
+    bias_shape: Sequence[int] | None,
+    stride: IntOrTuple,
+    padding: Padding,
+    dilation: IntOrTuple,
+    groups: int,
+) -> _Geometry:
+    if len(shape) not in (3, 4) or len(weight_shape) != 4:
+        raise GeometryError(
+            f"the input has shape {tuple(shape)} and the weight {tuple(weight_shape)}; give an input of 4 "
+            "axes (3 without a batch) and a weight of 4"
+        )
+    if weight_shape[0] == 0:
+        raise GeometryError(f"the weight of shape {tuple(weight_shape)} has no filters; give at least 1")
+    channels = shape[-3]
+    if groups < 1 or channels == 0 or weight_shape[1] * groups != channels or weight_shape[0] % groups:
+        raise GeometryError(
+            f"the input has {channels} channels, the weight is of shape {tuple(weight_shape)} and groups is "
+            f"{groups}; the weight's second axis times groups must be the channels, and groups must divide the "
+            f"{weight_shape[0]} filters"
+        )
+    if bias_shape is not None and tuple(bias_shape) != (weight_shape[0],):
+        raise GeometryError(
+            f"the bias has shape {tuple(bias_shape)}; give one number for each of the {weight_shape[0]} filters"
+        )
+    beyond, padding = _within_span(weight_shape[2:], padding, dilation)
+    rows, columns = beyond or (0, 0)
+    size = (shape[-2] + 2 * rows, shape[-1] + 2 * columns)
+    conv = window(2, tuple(weight_shape[2:]), stride, padding, dilation, False, size)
+    return _Geometry(conv.output_size(size), (list(conv.stride), conv.flat_padding), conv.dilation, beyond)
+
+
+def _pooling(size: tuple[int, ...], *pooling: Any) -> Window:
+    found = window(2, *pooling, size)
+    found.output_size(size)
+    return found
+
+
+_cached_geometry = lru_cache(maxsize=512, typed=True)(_geometry)
+_cached_pooling = lru_cache(maxsize=512, typed=True)(_pooling)
+
+
+def _remembered(cached: Callable[..., Any], plain: Callable[..., Any], *arguments: Any) -> Any:
+    """What ``plain`` gives: a call of a small block spends more on finding it out than on its kernel."""
+    if torch.compiler.is_compiling():  # its tracer warns of caches
+        return plain(*arguments)
+    try:
+        return cached(*arguments)
+    except TypeError:  # a list, or a size that is a symbol
+        return plain(*arguments)
+
+
 class _Block:
     """One call: the tensors and the convolution's arguments, checked."""
 
@@ -211,37 +275,18 @@ class _Block:
         groups: int,
         relu: bool,
     ) -> None:
-        if input.dim() not in (3, 4) or weight.dim() != 4:
-            raise GeometryError(
-                f"the input has shape {tuple(input.shape)} and the weight {tuple(weight.shape)}; give an input of 4 "
-                "axes (3 without a batch) and a weight of 4"
-            )
-        if weight.shape[0] == 0:
-            raise GeometryError(f"the weight of shape {tuple(weight.shape)} has no filters; give at least 1")
-        channels = input.shape[-3]
-        if groups < 1 or channels == 0 or weight.shape[1] * groups != channels or weight.shape[0] % groups:
-            raise GeometryError(
-                f"the input has {channels} channels, the weight is of shape {tuple(weight.shape)} and groups is "
-                f"{groups}; the weight's second axis times groups must be the channels, and groups must divide the "
-                f"{weight.shape[0]} filters"
-            )
-        if bias is not None and tuple(bias.shape) != (weight.shape[0],):
-            raise GeometryError(
-                f"the bias has shape {tuple(bias.shape)}; give one number for each of the {weight.shape[0]} filters"
-            )
-        input, padding = _within_span(input, weight, padding, dilation)
-        size = input.shape[-2:]
-        conv = window(2, tuple(weight.shape[2:]), stride, padding, dilation, False, size)
-        self.size = conv.output_size(size)
-        self.conv: ConvArgs = (list(conv.stride), conv.flat_padding)
-        self.dilation, self.groups = conv.dilation, groups
+        shapes = input.shape, weight.shape, None if bias is None else bias.shape
+        found = _remembered(_cached_geometry, _geometry, *shapes, stride, padding, dilation, groups)
+        self.size, self.conv, self.dilation, beyond = found
+        if beyond is not None:
+            input = padded(input, (beyond[0], beyond[0], beyond[1], beyond[1]))
+        self.groups = groups
         self.input, self.weight, self.bias, self.relu = input, weight, bias, relu
 
     def run(
         self, pooling: tuple[IntOrTuple, IntOrTuple | None, Padding, IntOrTuple, bool], return_switches: bool
     ) -> Pooled:
-        win = window(2, *pooling, self.size)
-        win.output_size(self.size)
+        win: Window = _remembered(_cached_pooling, _pooling, self.size, *pooling)
         if _obstacle(self.input, self.weight, self.dilation, self.groups, win.cells):
             return self._in_steps(pooling, return_switches)
         values, codes = self._fused(win)
@@ -277,17 +322,18 @@ class _Block:
         return (values, codes) if batched else (values.squeeze(0), codes.squeeze(0))
 
 
-def _within_span(input: Tensor, weight: Tensor, padding: Padding, dilation: IntOrTuple) -> tuple[Tensor, Padding]:
-    """Padding beyond the span of the kernel, which windows refuse and convolutions allow, done beforehand."""
+def _within_span(
+    kernel: Sequence[int], padding: Padding, dilation: IntOrTuple
+) -> tuple[tuple[int, int] | None, Padding]:
+    """Padding beyond the span of the kernel, which windows refuse and convolutions allow, and what is left."""
     pads, steps = _two_integers(padding), _two_integers(dilation)
     if pads is None or steps is None:
-        return input, padding
-    most = [d * (r - 1) for d, r in zip(steps, weight.shape[2:], strict=True)]
-    beyond = [max(p - m, 0) for p, m in zip(pads, most, strict=True)]
-    if not any(beyond):
-        return input, padding
-    rows, columns = beyond
-    return padded(input, (rows, rows, columns, columns)), [p - b for p, b in zip(pads, beyond, strict=True)]
+        return None, padding
+    most = [d * (r - 1) for d, r in zip(steps, kernel, strict=True)]
+    rows, columns = (max(p - m, 0) for p, m in zip(pads, most, strict=True))
+    if not rows and not columns:
+        return None, padding
+    return (rows, columns), [pads[0] - rows, pads[1] - columns]
 
 
 def _two_integers(value: object) -> list[int] | None:
