@@ -241,8 +241,15 @@ def _geometry(
     return _Geometry(conv.output_size(size), (list(conv.stride), conv.flat_padding), conv.dilation, beyond)
 
 
-def _pooling(size: tuple[int, ...], *pooling: Any) -> Window:
-    found = window(2, *pooling, size)
+def _pooling(
+    size: tuple[int, ...],
+    kernel: IntOrTuple,
+    stride: IntOrTuple | None,
+    padding: Padding,
+    dilation: IntOrTuple,
+    ceil_mode: bool,
+) -> Window:
+    found = window(2, kernel, stride, padding, dilation, ceil_mode, size)
     found.output_size(size)
     return found
 
