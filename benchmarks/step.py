@@ -95,20 +95,26 @@ def gradients(network: nn.Module, images: Tensor, labels: Tensor) -> list[Tensor
     return found
 
 
-def check(name: str, ours: list[Tensor], theirs: list[Tensor], exact: list[Tensor]) -> tuple[float, float]:
-    """The largest relative errors against float64, ours and PyTorch's; stop where ours are out of all proportion.
+def relative(found: list[Tensor], true: list[Tensor]) -> list[float]:
+    """The relative error of the loss and of each gradient."""
+    return [((a - b).norm() / b.norm().clamp_min(1e-12)).item() for a, b in zip(found, true, strict=True)]
 
-    Deep networks amplify rounding (a ReLU at 0 flips), PyTorch's as well: 8 times its error is let pass, and 1e-4.
+
+def check(name: str, network: nn.Module, images: Tensor, labels: Tensor, exact: list[Tensor]) -> float:
+    """The largest relative error of a gradient against float64; stop where the network is not the same function.
+
+    In float64 the two agree to 1e-6. In float32 a ReLU within rounding of 0 may fall to the other side, and each one
+    moves the gradient of a deep layer of half a million numbers by a thousandth: 2 % is let pass there, and 0.001 % of
+    the loss.
     """
-    worst = [0.0, 0.0]
-    for a, b, true in zip(ours, theirs, exact, strict=True):
-        mine, peer = ((found - true).norm() / true.norm().clamp_min(1e-12) for found in (a, b))
-        if not mine <= 8 * peer + 1e-4:
-            raise SystemExit(
-                f"{name}: gradients differ from PyTorch's: relative error {mine:.3g}, PyTorch's {peer:.3g}"
-            )
-        worst = [max(worst[0], mine.item()), max(worst[1], peer.item())]
-    return worst[0], worst[1]
+    twice = relative(gradients(copy.deepcopy(network).double(), images.double(), labels), exact)
+    once = relative(gradients(copy.deepcopy(network), images, labels), exact)
+    if not (max(twice) <= 1e-6 and once[0] <= 1e-5 and max(once) <= 0.02):
+        raise SystemExit(
+            f"{name}: gradients differ from PyTorch's: relative error {max(twice):.3g} in float64, {max(once):.3g} in "
+            f"float32, {once[0]:.3g} of the loss"
+        )
+    return max(once)
 
 
 def measure_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
@@ -120,12 +126,10 @@ def measure_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     pooling = with_pooling(network, nn.MaxPool2d, switchgrad.nn.MaxPool2d)
     optimized = switchgrad.optimize(copy.deepcopy(network))
     tuned = switchgrad.optimize(copy.deepcopy(network), images, tune=TIMINGS) if options.tune else None
-    theirs = gradients(copy.deepcopy(network), images, labels)
     exact = gradients(copy.deepcopy(network).double(), images.double(), labels)
-    errors = [
-        check(case.name, gradients(copy.deepcopy(ours), images, labels), theirs, exact)
-        for ours in (pooling, optimized, *([] if tuned is None else [tuned]))
-    ]
+    peer_error = max(relative(gradients(copy.deepcopy(network), images, labels), exact))
+    sides = (pooling, optimized, *([] if tuned is None else [tuned]))
+    error = max(check(case.name, side, images, labels, exact) for side in sides)
     last = copy.deepcopy(network).to(memory_format=torch.channels_last)
     ways = {
         "ours": stepper(pooling, images, labels),
@@ -154,8 +158,8 @@ def measure_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
         "tuned_ms": times.get("tuned"),
         "times_fastest": min(peers) / best,
         "wanted_optimized": case.wanted,
-        "gradient_error": max(mine for mine, _ in errors),
-        "torch_gradient_error": errors[0][1],
+        "gradient_error": error,
+        "torch_gradient_error": peer_error,
         "met": min(peers) / best >= case.wanted and (case.pooling is None or ratio >= case.pooling),
     }
 
