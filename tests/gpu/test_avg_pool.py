@@ -11,7 +11,7 @@ BOTH_WAYS = (*VALUES, *GRADIENTS)
 test_average = held_to(
     subset(
         avg_pool(2), "3x3/2 ceil, padded", "pairs, ceil, not counting", "divided by -2", "asymmetric, ceil",
-        "windows without a cell", "4x2, all different",
+        "4x2, all different",
         dtypes=(torch.float32, torch.bfloat16), gradient_dtypes=(torch.float32,), samples=("plain",),
     ),
     (*VALUES[:1], *GRADIENTS[:1]), "avg_pool",
@@ -21,7 +21,7 @@ test_signals = held_to(
     (*VALUES[:1], *GRADIENTS[:1]), "avg_pool",
 )  # fmt: skip
 test_volumes = held_to(subset(sum_pool(3), "1x2x2", "overlapping", **FLOAT), BOTH_WAYS, "avg_pool")
-test_layouts = held_to(subset(avg_pool(2), "2x2/2", **FLOAT), LAYOUTS, "avg_pool")
+test_layouts = held_to(subset(avg_pool(2), "2x2/2", **FLOAT), LAYOUTS[::2], "avg_pool")
 test_adaptive = held_to(
     subset(
         adaptive_avg_pool(2), "(1, 2, 5, 6) to (3, 4)", "(2, 3, 7, 5) to 1", "(1, 2, 2, 3) to (5, 3)",

@@ -13,21 +13,21 @@ TESTS = Path(__file__).resolve().parents[1]
 WINDOWS = "([3, 3], [2, 2], [1, 1, 1, 1], [1, 1], False), ([7, 5], [1, 2], [0, 1, 2, 0], [2, 1], True)"
 MAX = f"""
 from switchgrad.gpu import max_pool as gpu
-for window in ({WINDOWS}):
+for window in ({WINDOWS})[1:]:
     values, codes = gpu.max_pool(x, *window)
     gpu.max_pool_values(x, *window)
     gpu.max_pool_route(values, codes, x.shape[2:], *window)
     gpu.max_pool_gather(x, codes, *window)
     gpu.max_pool_indices(codes, x.shape[2:], *window)
-assert seen == ["pool", "pool", "route", "follow", "follow"] * 2, seen
+assert seen == ["pool", "pool", "route", "follow", "follow"], seen
 """
 AVERAGE = f"""
 from switchgrad.gpu import avg_pool as gpu
-for window in ({WINDOWS}):
+for window in ({WINDOWS})[:1]:
     for include, divisor in ((True, 0.0), (False, 0.0), (True, 3.0)):
         values = gpu.avg_pool(x, *window, include, divisor)
         gpu.avg_pool_spread(values, x.shape[2:], *window, include, divisor, False)
-assert seen == ["average", "spread"] * 6, seen
+assert seen == ["average", "spread"] * 3, seen
 """
 ADAPTIVE = """
 from switchgrad.gpu import adaptive_pool as gpu
@@ -39,10 +39,10 @@ assert seen == ["bin_average", "bin_spread", "bin_maximum", "bin_spread"] * 2, s
 """
 RANDOM = f"""
 from switchgrad.gpu import random_pool as gpu
-for window in ({WINDOWS}):
+for window in ({WINDOWS})[:1]:
     gpu.stochastic_pool(x, torch.tensor(7), *window)
     gpu.max_pool_dropout(x, torch.tensor(7), 0.5, *window)
-assert seen == ["stochastic_pool", "max_pool_dropout"] * 2, seen
+assert seen == ["stochastic_pool", "max_pool_dropout"], seen
 """
 BLOCKS = """
 from switchgrad.gpu import batch_norm as gpu, blocks
@@ -72,10 +72,17 @@ assert seen == ["drop", "drop", "counted_weight", "rows_of_scores", "sum_of_loss
 """
 NORMS = f"""
 from switchgrad.gpu import lp_pool as gpu
-for p in (1, 2.5, 0.3):
+for p in (2.5, 0.3):
     values = gpu.lp_pool(x, p, *({WINDOWS})[0])
     gpu.lp_pool_spread(values, x, values, p, *({WINDOWS})[0])
-assert seen == ["norm", "spread"] * 3, seen
+assert seen == ["norm", "spread"] * 2, seen
+"""
+PLACED = """
+from switchgrad.gpu import placed_pool as gpu
+starts = torch.tensor([0, 2, 4, 0, 3, 7])
+values, codes = gpu.placed_max_pool(x, starts, None, [3, 3], [3, 2])
+gpu.placed_max_pool_route(values, codes, starts, None, x.shape[2:], [3, 2])
+assert seen == ["pool", "route"], seen
 """
 REGIONS = """
 from switchgrad.gpu import regions as gpu
@@ -109,4 +116,7 @@ def test_kernels_compile(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_kernels_of_blocks_compile(tmp_path: Path) -> None:
-    compiles([("bfloat16", BLOCKS), ("float16", REST), ("float64", NORMS), ("float32", REGIONS)], tmp_path)
+    compiles(
+        [("bfloat16", BLOCKS), ("float16", REST), ("float64", NORMS), ("float32", REGIONS), ("bfloat16", PLACED)],
+        tmp_path,
+    )
