@@ -14,7 +14,7 @@ from switchgrad.ops import Switches
 from switchgrad.version import VERSION
 
 if TYPE_CHECKING:
-    from switchgrad import backprop, data, fusion, models, probe, reference, train
+    from switchgrad import backprop, data, export, fusion, models, probe, reference, train
     from switchgrad.fusion import optimize
     from switchgrad.kernels import info
     from switchgrad.memory import keep_memory
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 __all__ = [
-    "Switches", "__version__", "backprop", "check_gradients", "data", "fusion", "geometry", "info", "keep_memory",
-    "models", "nn", "ops", "optimize", "probe", "reference", "trace", "train",
+    "Switches", "__version__", "backprop", "check_gradients", "data", "export", "fusion", "geometry", "info",
+    "keep_memory", "models", "nn", "ops", "optimize", "probe", "reference", "trace", "train",
 ]  # fmt: skip
 
 # The upper floors load on first use, so that a user of the layers alone pays for nothing else.
-_LAZY = ("backprop", "data", "fusion", "models", "probe", "reference", "train")
+_LAZY = ("backprop", "data", "export", "fusion", "models", "probe", "reference", "train")
 _LAZY_FUNCTIONS = {
     "check_gradients": "switchgrad.probe.gradients",
     "info": "switchgrad.kernels",

@@ -24,6 +24,10 @@ class RunError(SwitchgradError, ValueError):
     """A run folder or a recipe that cannot be used: a missing file, a setting out of range, a damaged checkpoint."""
 
 
+class ExportError(SwitchgradError, ValueError):
+    """A model that cannot be written as an ONNX graph, or whose graph does not compute what the model computes."""
+
+
 class NativeLibraryWarning(UserWarning):
     """The compiled kernels cannot be used, so every operator runs on its (slower) reference."""
 

@@ -18,6 +18,7 @@ from switchgrad.ops.adaptive_pool import (
     adaptive_max_pool2d,
     adaptive_max_pool3d,
 )
+from switchgrad.ops.exporting import refuse_while_exporting
 
 __all__ = ["k_means", "spatial_pyramid_pool", "vlad"]
 
@@ -113,6 +114,11 @@ def k_means(descriptors: Tensor, k: int, iterations: int = 25, *, generator: tor
     tensor([[0.5000],
             [9.5000]])
     """
+    refuse_while_exporting(
+        "k_means",
+        "the data decide how many steps it takes",
+        "find the centres before the export, and give them to vlad",
+    )
     if descriptors.dim() != 2 or not 1 <= k <= len(descriptors):
         raise GeometryError(f"k is {k} for descriptors {tuple(descriptors.shape)}; give (M, D) and k from 1 to M")
     first = torch.randint(len(descriptors), (1,), generator=generator, device=descriptors.device)

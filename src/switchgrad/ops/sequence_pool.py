@@ -12,6 +12,7 @@ from switchgrad.geometry import IntOrTuple
 from switchgrad.ops.adaptive_pool import adaptive_max_pool1d
 from switchgrad.ops.avg_pool.reference import wide
 from switchgrad.ops.checks import check_floats
+from switchgrad.ops.exporting import stable_sort
 from switchgrad.ops.global_pool import global_max_pool
 from switchgrad.ops.lp_pool import checked_norm, lp_root, lp_terms
 from switchgrad.ops.max_pool import max_pool1d
@@ -127,7 +128,7 @@ def k_max_pool(input: Tensor, k: int, *, return_indices: bool = False) -> Tensor
             "the length of its last axis"
         )
     # Not topk: it may keep any of several equal values.
-    order = input.detach().sort(dim=-1, descending=True, stable=True).indices
+    order = stable_sort(input.detach(), descending=True).indices
     indices = order[..., :k].sort(dim=-1).values
     values = input.gather(-1, indices)
     return (values, indices) if return_indices else values

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.ops import linear
-from switchgrad.ops.adaptive_pool.average import AdaptiveAveragePooling
+from switchgrad.ops.adaptive_pool.average import AdaptiveAveragePooling, fixed_bins
 from switchgrad.ops.adaptive_pool.maximum import pool_bins
 from switchgrad.ops.checks import check_axes, check_floats
+from switchgrad.ops.exporting import is_exporting
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 
 __all__ = [
@@ -134,6 +135,8 @@ def _maximum(input: Tensor, output_size: OutputSize, dims: int, return_indices: 
     check_axes(input, dims, f"adaptive_max_pool{dims}d")
     places = sizes(input, output_size, dims)
     size = tuple(input.shape[-dims:])
+    if is_exporting():
+        fixed_bins(input, places)  # refuses sizes that are open, before they are compared
     if all(h % p == 0 for h, p in zip(size, places, strict=True)):
         kernel = tuple(h // p for h, p in zip(size, places, strict=True))
         return _MAX_POOL[dims](input, kernel, return_indices=return_indices, return_switches=return_switches)

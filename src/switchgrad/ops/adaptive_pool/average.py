@@ -13,6 +13,7 @@ from torch import Tensor
 from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.avg_pool.reference import laid_out, wide
 from switchgrad.ops.avg_pool.registration import empty_spread
+from switchgrad.ops.exporting import refuse
 from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
 
 
@@ -43,6 +44,18 @@ def bins(size: int, places: int) -> list[tuple[int, int]]:
     [(0, 3), (2, 5), (4, 7)]
     """
     return [(p * size // places, -(-(p + 1) * size // places)) for p in range(places)]
+
+
+def fixed_bins(input: Tensor, places: Sequence[int]) -> list[list[tuple[int, int]]]:
+    """Begin and end of every adaptive window along each axis; raises `ExportError` where the input's size is open."""
+    size = input.shape[-len(places) :]
+    if any(isinstance(cells, torch.SymInt) for cells in (*size, *places)):
+        refuse(
+            f"adaptive pooling to {tuple(places)} of an input whose size is open",
+            "its windows depend on the size, and ONNX has no operator for them",
+            "keep the spatial axes out of dynamic_shapes, or use global pooling",
+        )
+    return [bins(h, p) for h, p in zip(size, places, strict=True)]
 
 
 def windows(size: Sequence[int], output_size: Sequence[int]) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:

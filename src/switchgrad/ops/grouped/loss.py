@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.ops.exporting import stable_sort
 from switchgrad.ops.windows import FLOATS, wide
 
 
@@ -67,7 +68,7 @@ def _weights(losses: Tensor, ratio: float, p: float) -> Tensor:
     """Row by row the maximising weights."""
     n = losses.shape[-1]
     m = max(math.ceil(ratio * n), 1)
-    ordered, order = losses.clamp_min(0).sort(dim=-1, descending=True, stable=True)
+    ordered, order = stable_sort(losses.clamp_min(0), descending=True)
     greatest = ordered[..., :1]
     if p == 1:
         weights = (torch.arange(n, device=losses.device) < m).to(losses.dtype).expand_as(ordered) / m

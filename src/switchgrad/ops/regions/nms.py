@@ -10,6 +10,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.kernels.schema import LIBRARY
+from switchgrad.ops.exporting import stable_sort
 from switchgrad.ops.regions.overlap import box_iou, exact
 
 _BLOCK = 256
@@ -56,7 +57,7 @@ def _check(boxes: Tensor, scores: Tensor) -> None:
 
 
 def _stay(boxes: Tensor, scores: Tensor, classes: Tensor | None, threshold: float) -> Tensor:
-    order = scores.detach().sort(descending=True, stable=True).indices
+    order = stable_sort(scores.detach(), descending=True).indices
     return torch.ops.switchgrad.nms_in_order(exact(boxes.detach()), order, classes, float(threshold))
 
 

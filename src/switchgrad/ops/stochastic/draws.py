@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.ops.exporting import AT_RANDOM, refuse_while_exporting
 
 
 def uniform(like: Tensor, shape: Sequence[int], samples: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -16,6 +17,7 @@ def uniform(like: Tensor, shape: Sequence[int], samples: Tensor | None, generato
     Raises `GeometryError` where samples have another shape, or where both they and a generator are given.
     """
     if samples is None:
+        refuse_while_exporting(*AT_RANDOM)
         return torch.rand(tuple(shape), dtype=like.dtype, device=like.device, generator=generator)
     if generator is not None:
         raise GeometryError("samples and a generator are both given; the samples are the random numbers, give one")

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple
+from switchgrad.ops.exporting import stable_sort
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.placed import Winners, max_at
 from switchgrad.ops.routing import is_transformed, is_watched
@@ -217,6 +218,6 @@ def _random_starts(u: Tensor, size: int, kernel: int, places: int) -> Tensor:
     if places == 1:
         return torch.full((*u.shape[:-1], 1), size - kernel, dtype=torch.int64, device=u.device)
     short, more = divmod(size - kernel, places - 1)
-    ranks = u[..., : places - 1].sort(dim=-1, stable=True).indices.argsort(-1)
+    ranks = stable_sort(u[..., : places - 1]).indices.argsort(-1)
     steps = short + (ranks < more).to(torch.int64)
     return torch.cat([torch.zeros_like(steps[..., :1]), steps.cumsum(-1)], -1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, window
+from switchgrad.ops.exporting import stable_sort
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.max_pool.autograd import pool
 from switchgrad.ops.placed import max_at
@@ -148,7 +149,7 @@ def _strips(size: int, stride: int, grid: int) -> list[Strip]:
 def _pick(numbers: Tensor, strips: Sequence[Strip]) -> Tensor:
     """In each strip the cells with the smallest numbers, in their order."""
     picked = [
-        first + numbers[first : first + cells].sort(dim=0, stable=True).indices[:wanted].sort().values
+        first + stable_sort(numbers[first : first + cells]).indices[:wanted].sort().values
         for first, cells, wanted in strips
     ]
     return torch.cat(picked)
