@@ -146,7 +146,14 @@ def _in_windows() -> list[Use]:
         *(use(f"fractional_max_pool{d}d", 2, 3, refused=RANDOM, mapped=False) for d in (2, 3)),
         use("fractional_max_pool2d", 2, 3, _random_samples=torch.rand(2, 4, 2), note="samples", mapped=False),
         use("fractional_max_pool3d", 2, 3, _random_samples=torch.rand(1, 4, 3), note="samples", mapped=False),
-        use("stochastic_pool2d", 2, samples=torch.rand(2, 4, 4, 4), note="samples", on=MAP.abs(), mapped=False),
+        use(
+            "stochastic_pool2d",
+            2,
+            samples=torch.rand(2, 4, 4, 4),
+            note="samples",
+            refused="stochastic pooling by given numbers cannot be exported to ONNX",
+            mapped=False,
+        ),
         Use("windows", lambda x: ops.windows(x, geometry.window(2, 3, 2, 1)), (MAP,)),
     ]
 
@@ -263,6 +270,9 @@ def _fused() -> list[Use]:
         use("conv_relu_max_pool2d", weight, bias, negative_slope=0.1, note="leaky", mapped=False),
         use("conv_relu_max_pool2d", weight, padding="same", stride=1, note="same", mapped=False),
         use("conv_max_pool2d", weight, stride=2, mapped=False),
+        use("conv2d", weight, bias, padding=1, mapped=False),
+        use("conv2d", weight, bias, padding=1, algorithm="winograd2", note="winograd", mapped=False),
+        use("conv_bias_relu", weight, bias, padding=1, mapped=False),
         use("batch_norm_relu", *STATISTICS, mapped=False),
         use("batch_norm_relu_max_pool2d", *STATISTICS, kernel_size=3, stride=2, padding=1, mapped=False),
         use(
@@ -281,6 +291,7 @@ def _fused() -> list[Use]:
         use(
             "cross_entropy", torch.tensor([1, 0, 3]), label_smoothing=0.1, on=numbers(3, 4), note="smooth", mapped=False
         ),
+        use("cross_entropy_with_gradient", TARGET, label_smoothing=0.1, on=numbers(3, 4), mapped=False),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
@@ -21,6 +22,7 @@ from switchgrad.ops import exporting
 EXPORTED = [use for use in USES if use.refused is None and not use.again]  # scripts/onnx_docs.py goes through all
 REFUSED = [use for use in USES if use.refused is not None]
 WHOLE = ("stochastic_pool2d-training", "batch_norm_relu-training", "ps_roi_align-adaptive")  # through the exporter
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "onnx.md"
 TOGETHER = 25  # uses in one graph: much of the time of an export goes by whatever is in it
 
 
@@ -112,3 +114,11 @@ def test_no_operator_is_missing() -> None:
 
 def test_uses_have_names_of_their_own() -> None:
     assert len({str(use) for use in USES}) == len(USES)
+
+
+def test_page_has_every_use() -> None:
+    """`scripts/onnx_docs.py` takes minutes; whether its table is that of today's uses is seen at once."""
+    rows = [line.split(" | ") for line in PAGE.read_text().splitlines() if line.startswith("| `")]
+    names = [f"| `{use.name}`" + (f": {use.note}" if use.note else "") for use in USES]
+    assert [name for name, _ in rows] == names, "run python scripts/onnx_docs.py"
+    assert ["*refused*" in cell for _, cell in rows] == [use.refused is not None for use in USES]

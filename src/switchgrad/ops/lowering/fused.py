@@ -84,27 +84,27 @@ def _random(*_: Any) -> NoReturn:
     refuse(*AT_RANDOM)
 
 
-def _loss(
+def _losses(
     input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, label_smoothing: float, reduction: int
-) -> Tensor:
-    """Written out, because the exporter passes over the smoothing of PyTorch's own."""
+) -> tuple[Tensor, Tensor]:
+    """The loss and its gradient, written out: the exporter passes over the smoothing of PyTorch's own."""
+    classes = input.shape[1]
     log = input.log_softmax(1)
+    w = torch.ones_like(log[0]) if weight is None else weight.to(log.dtype)
     counts = target != ignore_index
     place = torch.where(counts, target, 0)
-    of_target = torch.ones_like(place, dtype=log.dtype) if weight is None else weight.to(log.dtype)[place]
-    losses = -(1 - label_smoothing) * of_target * log.gather(1, place[:, None])[:, 0]
-    if label_smoothing > 0:
-        spread = log if weight is None else log * weight
-        losses = losses - label_smoothing / input.shape[1] * spread.sum(1)
-    losses = torch.where(counts, losses, 0)
-    if reduction == NONE:
-        return losses
-    return losses.sum() / torch.where(counts, of_target, 0).sum() if reduction == MEAN else losses.sum()
+    of_target = (1 - label_smoothing) * w[place]
+    shared = label_smoothing / classes * w
+    losses = torch.where(counts, -of_target * log.gather(1, place[:, None])[:, 0] - (log * shared).sum(1), 0)
+    grad = (of_target + shared.sum())[:, None] * log.exp() - shared
+    grad = grad.scatter_add(1, place[:, None], -of_target[:, None])
+    divisor = torch.where(counts, w[place], 0).sum() if reduction == MEAN else w.new_ones(())
+    loss = losses if reduction == NONE else losses.sum() / divisor
+    return loss, torch.where(counts[:, None], grad / divisor, 0)
 
 
-def _loss_and_gradient(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    # The tape computes the gradient beside the loss; an ONNX graph asks for the loss alone, and drops this.
-    return _loss(input, *args), torch.zeros_like(input)
+def _loss(*args: Any) -> Tensor:
+    return _losses(*args)[0]
 
 
 LOWERED: dict[str, Callable[..., Any]] = {
@@ -117,6 +117,6 @@ LOWERED: dict[str, Callable[..., Any]] = {
     "max_pool_dropout": _random,
     "dropout": _dropout,
     "bias_relu_dropout": _dropout,
-    "cross_entropy": _loss_and_gradient,
+    "cross_entropy": _losses,
     "cross_entropy_values": _loss,
 }

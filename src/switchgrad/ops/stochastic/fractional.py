@@ -169,9 +169,12 @@ def _torch_takes(size: Sequence[int], kernel: Sequence[int], places: Sequence[in
     return len(size) == 2 or all(p + r - 1 < h for h, r, p in zip(size, kernel, places, strict=True))
 
 
+_TORCH: dict[int, Any] = {2: functional.fractional_max_pool2d, 3: functional.fractional_max_pool3d}
+
+
 def _torchs(kernel: tuple[int, ...], places: tuple[int, ...], numbers: Tensor) -> Winners:
     """PyTorch's own kernel, which gives the same bits faster: values and indices for the same samples."""
-    pool = functional.fractional_max_pool2d if len(kernel) == 2 else functional.fractional_max_pool3d
+    pool = _TORCH[len(kernel)]
 
     def winners(input: Tensor) -> tuple[Tensor, Tensor]:
         batch = numbers if input.dim() == len(kernel) + 2 else numbers.unsqueeze(0)

@@ -10,6 +10,7 @@ from torch import Tensor
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
 from switchgrad.ops.counted import new_seed
+from switchgrad.ops.exporting import refuse_while_exporting
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.max_pool.autograd import pool_with_codes
 from switchgrad.ops.routing import gather
@@ -135,6 +136,11 @@ def _drawn(input: Tensor, win: Window, generator: torch.Generator | None) -> tup
 
 def _given(input: Tensor, win: Window, generator: torch.Generator | None, samples: Tensor) -> tuple[Tensor, Tensor]:
     """The draw of given numbers, from operators that PyTorch knows."""
+    refuse_while_exporting(
+        "stochastic pooling by given numbers",
+        "it reads the bits of floating-point numbers, and ONNX has no operator for that",
+        "call model.eval() before the export",
+    )
     with torch.no_grad():
         detached = input.detach()
         best, codes = pool_with_codes(detached, win)
