@@ -1,6 +1,7 @@
 """Writes docs/onnx.md: what every operator becomes in an ONNX graph, exported, run and compared while it is written.
 
-python scripts/onnx_docs.py               # takes some minutes; fails where a graph differs from the operator
+python scripts/onnx_docs.py               # the uses that the page does not have; fails where a graph differs
+python scripts/onnx_docs.py --all         # takes some minutes
 """
 
 from __future__ import annotations
@@ -71,13 +72,16 @@ def cell(use: Use) -> str:
     return ", ".join(named) + (f" and {more} more" if more else "")
 
 
-def row(use: Use) -> str:
-    """A line of the table."""
-    return f"| `{use.name}`{f': {use.note}' if use.note else ''} | {cell(use)} |\n"
+def name(use: Use) -> str:
+    """The first cell of a use's line."""
+    return f"| `{use.name}`{f': {use.note}' if use.note else ''}"
 
 
 def main() -> None:
-    PAGE.write_text(HEAD + "".join(row(use) for use in USES))
+    there = PAGE.is_file() and "--all" not in sys.argv
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")] if there else []
+    known = {line.partition(" | ")[0]: line + "\n" for line in lines}
+    PAGE.write_text(HEAD + "".join(known.get(name(use)) or f"{name(use)} | {cell(use)} |\n" for use in USES))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from types import ModuleType
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("PYTORCH_TESTING_DEVICE_ONLY_FOR", "cpu")
 
-from peers.replaced import replaced  # noqa: E402  (found by the line above)
+from peers.replaced import replaced
 
 # Tests that ours fails, by a part of their name, and why.
 KNOWN: dict[str, str] = {}
