@@ -88,6 +88,23 @@ def test_blur_is_a_binomial_mean_of_the_padded_map(dims: int, stride: Any, size:
     torch.testing.assert_close(layer(size, stride, mode)(x), wanted)
 
 
+@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+@pytest.mark.parametrize("length", [5, 6, 7, 11, 16, 31])
+@pytest.mark.parametrize("size", [3, 5, 7])
+@pytest.mark.parametrize("stride", [1, 2, 3, 5])
+def test_the_edges_of_long_and_short_signals(length: int, size: int, stride: int, mode: Any) -> None:
+    """Edges are blurred by themselves where there is room: the same numbers and the same gradient."""
+    reach = size // 2
+    x = torch.randn(1, 2, length, dtype=torch.float64, requires_grad=True)
+    row = torch.tensor([math.comb(size - 1, i) / 2 ** (size - 1) for i in range(size)], dtype=torch.float64)
+    padded = torch.nn.functional.pad(x, (reach, reach), mode)
+    wanted = (padded.unfold(-1, size, stride) * row).sum(-1)
+    got = ops.blur_pool1d(x, size, stride, mode)
+    torch.testing.assert_close(got, wanted)
+    grad = torch.randn_like(got)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, grad)[0] for y in (got, wanted)))
+
+
 @pytest.mark.parametrize("mode", ["reflect", "replicate", "zeros"])
 @pytest.mark.parametrize(("dims", "size"), [(1, 5), (2, 3), (2, 4), (3, 3)])
 def test_derivatives_of_blur(dims: int, size: int, mode: Any) -> None:
