@@ -19,6 +19,7 @@ _NORM = (
 )
 _KEPT = "Tensor? weight, Tensor? bias, Tensor statistics, bool training, float eps"
 _GRADIENTS = "(Tensor input_grad, Tensor weight_grad, Tensor bias_grad)"
+_FILTER = "Tensor weights, Tensor? factors, int[] kernel_size, int[] stride, int[] before, int[] dilation"
 _SAMPLES = "float spatial_scale, int sampling_ratio, bool aligned, bool sensitive"
 _LOSS = "Tensor input, Tensor target, Tensor? weight, int ignore_index, float label_smoothing, int reduction"
 
@@ -59,6 +60,10 @@ SCHEMAS = {
     "avg_pool_spread": f"(Tensor pooled, SymInt[] input_size, {_AVERAGE}, bool channels_last) -> Tensor",
     "adaptive_avg_pool": "(Tensor input, SymInt[] output_size) -> Tensor",
     "adaptive_avg_pool_spread": "(Tensor pooled, SymInt[] input_size, bool channels_last) -> Tensor",
+    "filter_pool": f"(Tensor input, {_FILTER}, SymInt[] places, int border) -> Tensor",
+    "filter_pool_spread": (
+        f"(Tensor pooled, SymInt[] input_size, {_FILTER}, int border, bool channels_last) -> Tensor"
+    ),
     "roi_align": f"(Tensor input, Tensor boxes, SymInt[] output_size, {_SAMPLES}) -> Tensor",
     "roi_align_spread": f"(Tensor pooled, Tensor boxes, SymInt[] input_size, {_SAMPLES}, bool channels_last) -> Tensor",
     "roi_average": (

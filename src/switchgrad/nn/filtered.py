@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from switchgrad import ops
 from switchgrad.geometry import IntOrTuple, Padding
-from switchgrad.ops.depthwise import Border
+from switchgrad.ops.blur_pool import Border
 
 __all__ = [
     "BlurPool1d",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, window
+from switchgrad.ops import linear
 from switchgrad.ops.checks import check_floats
-from switchgrad.ops.depthwise import Border, bordered, correlate, outer
+from switchgrad.ops.filter_pool import REFLECT, REPLICATE, ZEROS, Filter, products
 
 __all__ = ["blur_pool1d", "blur_pool2d", "blur_pool3d"]
+
+Border: TypeAlias = Literal["reflect", "replicate", "zeros"]
+_BORDERS = {"zeros": ZEROS, "replicate": REPLICATE, "reflect": REFLECT}
 
 
 def blur_pool2d(
@@ -25,8 +29,8 @@ def blur_pool2d(
     by their sum, along both axes. ``padding_mode``: what lies beyond the border: "reflect" (the paper), "replicate" or
     "zeros"; :math:`\lfloor (R - 1) / 2 \rfloor` cells before and the rest after.
 
-    Linear: the backward is the filter turned around. Put it after a max pooling of stride 1 (MaxBlurPool) or in place
-    of a stride in a convolution.
+    Linear: the backward is the filter turned around, what reached over the border folded back; deterministic, nothing
+    is kept. Put it after a max pooling of stride 1 (MaxBlurPool) or in place of a stride in a convolution.
 
     Raises `GeometryError` for a kernel size below 1, a map too small to be reflected, an unknown padding mode, and
     where `avg_pool2d` does.
@@ -70,7 +74,7 @@ def _blur(dims: int, input: Tensor, kernel_size: int, stride: IntOrTuple, paddin
     check_floats(input, dims, f"blur_pool{dims}d")
     if kernel_size < 1:
         raise GeometryError(f"kernel_size is {kernel_size}; give at least 1 binomial coefficient")
-    if padding_mode not in ("reflect", "replicate", "zeros"):
+    if padding_mode not in _BORDERS:
         raise GeometryError(f'padding_mode is "{padding_mode}"; give "reflect", "replicate" or "zeros"')
     steps = window(dims, 1, stride).stride
     size = input.shape[-dims:]
@@ -81,11 +85,14 @@ def _blur(dims: int, input: Tensor, kernel_size: int, stride: IntOrTuple, paddin
             'padding_mode="replicate"'
         )
     total = 2 ** (kernel_size - 1)
-    row = torch.tensor([math.comb(kernel_size - 1, i) / total for i in range(kernel_size)], dtype=torch.float64)
-    kernel = outer([row] * dims).to(device=input.device, dtype=input.dtype)
-    batch = input if input.dim() == dims + 2 else input.unsqueeze(0)
-    if padding_mode == "zeros" and before == after:
-        blurred = correlate(batch, kernel, steps, padding=(before,) * dims)
-    else:
-        blurred = correlate(bordered(batch, before, after, padding_mode), kernel, steps)
-    return blurred if input.dim() == dims + 2 else blurred.squeeze(0)
+    row = [math.comb(kernel_size - 1, i) / total for i in range(kernel_size)]
+    blur = Filter(
+        weights=products([row] * dims),
+        kernel_size=(kernel_size,) * dims,
+        stride=steps,
+        before=(before,) * dims,
+        dilation=(1,) * dims,
+        places=tuple((h - 1) // s + 1 for h, s in zip(size, steps, strict=True)),
+        border=_BORDERS[padding_mode],
+    )
+    return linear.apply(input, blur)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window, window
+from switchgrad.ops import linear
 from switchgrad.ops.checks import check_floats
-from switchgrad.ops.depthwise import correlate, outer
+from switchgrad.ops.filter_pool import ZEROS, Filter, products
 
 __all__ = ["weighted_avg_pool1d", "weighted_avg_pool2d", "weighted_avg_pool3d"]
+
+_CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 
 
 def weighted_avg_pool2d(
@@ -109,7 +114,11 @@ def _weighted(
     check_floats(input, dims, f"weighted_avg_pool{dims}d")
     size = input.shape[-dims:]
     win = window(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
-    kernel = _weights(win, sigma, weights, input)
+    if (sigma is None) == (weights is None):
+        raise GeometryError("give either sigma, a distance in cells, or weights of the window's shape")
+    if sigma is not None:
+        return linear.apply(input, _by_distance(win, sigma, win.output_size(size)))
+    kernel = _given(win, weights, input)
     batch = input if input.dim() == dims + 2 else input.unsqueeze(0)
     sums = _sums(batch, kernel, win)
     seen = _sums(input.new_ones((1, 1, *size)), kernel, win)
@@ -118,18 +127,31 @@ def _weighted(
     return means if input.dim() == dims + 2 else means.squeeze(0)
 
 
-def _weights(win: Window, sigma: float | None, weights: Tensor | None, input: Tensor) -> Tensor:
-    if (sigma is None) == (weights is None):
-        raise GeometryError("give either sigma, a distance in cells, or weights of the window's shape")
-    if weights is not None:
-        if tuple(weights.shape) != win.kernel_size:
-            raise GeometryError(f"weights have shape {tuple(weights.shape)}; give {win.kernel_size}, the window's")
-        return weights.to(device=input.device, dtype=input.dtype)
-    if sigma is None or not sigma > 0:
+def _by_distance(win: Window, sigma: float, places: tuple[int, ...]) -> Filter:
+    if not sigma > 0:
         raise GeometryError(f"sigma is {sigma}; give a distance in cells above 0")
-    away = [torch.arange(r, device=input.device) - (r - 1) / 2 for r in win.kernel_size]
-    fall = [torch.exp(-((a * d) ** 2) / (2 * sigma**2)) for a, d in zip(away, win.dilation, strict=True)]
-    return outer(fall).to(input.dtype)
+    fall = [
+        [math.exp(-(((i - (r - 1) / 2) * d) ** 2) / (2 * sigma**2)) for i in range(r)]
+        for r, d in zip(win.kernel_size, win.dilation, strict=True)
+    ]
+    return Filter(
+        weights=products(fall),
+        kernel_size=win.kernel_size,
+        stride=win.stride,
+        before=tuple(begin for begin, _ in win.padding),
+        dilation=win.dilation,
+        places=tuple(places),
+        border=ZEROS,
+        mean=True,
+    )
+
+
+def _given(win: Window, weights: Tensor | None, input: Tensor) -> Tensor:
+    """Weights that may be trained: a convolution knows their gradient."""
+    if weights is None or tuple(weights.shape) != win.kernel_size:
+        shape = None if weights is None else tuple(weights.shape)
+        raise GeometryError(f"weights have shape {shape}; give {win.kernel_size}, the window's")
+    return weights.to(device=input.device, dtype=input.dtype)
 
 
 def _sums(maps: Tensor, kernel: Tensor, win: Window) -> Tensor:
@@ -139,9 +161,16 @@ def _sums(maps: Tensor, kernel: Tensor, win: Window) -> Tensor:
     begin = tuple(b for b, _ in win.padding)
     as_torch = [(h + 2 * b - e) // s + 1 for h, b, e, s in zip(size, begin, win.effective, win.stride, strict=True)]
     if as_torch == list(places):  # the same windows, and no padded copy
-        return correlate(maps, kernel, win.stride, win.dilation, begin)
+        return _correlate(maps, kernel, win, begin)
     pads: list[int] = []
     for axis in reversed(range(win.dims)):
         reach = (places[axis] - 1) * win.stride[axis] + win.effective[axis]
         pads += [begin[axis], reach - begin[axis] - size[axis]]
-    return correlate(functional.pad(maps, pads), kernel, win.stride, win.dilation)
+    return _correlate(functional.pad(maps, pads), kernel, win, 0)
+
+
+def _correlate(maps: Tensor, kernel: Tensor, win: Window, padding: tuple[int, ...] | int) -> Tensor:
+    # A copy for each channel: PyTorch takes an expanded kernel another way, which takes several times as long.
+    kernels = kernel.expand(maps.shape[1], 1, *kernel.shape).contiguous()
+    run = _CONVOLUTIONS[win.dims]
+    return run(maps, kernels, stride=win.stride, padding=padding, dilation=win.dilation, groups=maps.shape[1])
