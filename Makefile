@@ -51,7 +51,9 @@ bench: $(VENV)/built  ## Measure every operator and a training step against its 
 	@$(BIN)/python benchmarks/fused.py
 	@$(BIN)/python benchmarks/conv_pool.py
 	@$(BIN)/python benchmarks/convolution.py
-	@$(BIN)/python benchmarks/step.py
+	@$(BIN)/python benchmarks/step.py --tune --compile
+	@$(BIN)/python benchmarks/step_memory.py
+	@$(BIN)/python benchmarks/inference.py
 	@$(BIN)/python benchmarks/tables.py
 
 bench-gpu: $(VENV)/built  ## The same on a CUDA device: time and peak memory; says so where there is none
