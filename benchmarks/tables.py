@@ -67,6 +67,31 @@ HEADS = {
             "vs ONNX Runtime",
         ],
     ),
+    "pool_family": (
+        "Every member of the family that PyTorch has, milliseconds: PyTorch eager on the same tensor and in the other "
+        "layout, its function through torch.compile where measured, oneDNN through opaque tensors, ONNX Runtime; then "
+        "how many times as fast as PyTorch on the same tensor we are (**bold** where it falls short). Copy: a copy of "
+        "as many bytes as the forward reads and writes; fill: one number written into every cell of a new gradient",
+        [
+            "case",
+            "memory",
+            "forward",
+            "PyTorch",
+            "other layout",
+            "compiled",
+            "oneDNN",
+            "ONNX Runtime",
+            "copy",
+            "vs PyTorch",
+            "backward",
+            "PyTorch ",
+            "other layout ",
+            "compiled ",
+            "fill",
+            "vs PyTorch ",
+            "why",
+        ],
+    ),
     "avg_pool": (
         "Average, sum, Lp and adaptive pooling, milliseconds and times as fast as PyTorch eager in the same layout",
         [
@@ -160,6 +185,20 @@ def pool_row(row: dict[str, Any]) -> list[str]:
         ms(row["backward_ms"]),
         ms(row["fill_ms"]),
         ratio(row["times_torch_backward"], row["wanted_backward"]),
+    ]
+
+
+def family_row(row: dict[str, Any]) -> list[str]:
+    forward = ("forward", "torch", "torch_other_layout", "compiled", "onednn", "onnx", "copy")
+    backward = ("backward", "torch_backward", "torch_other_layout_backward", "compiled_backward", "fill")
+    return [
+        row["case"],
+        row["memory"],
+        *(ms(row[f"{peer}_ms"]) for peer in forward),
+        ratio(row["times_torch"], 1),
+        *(ms(row[f"{peer}_ms"]) for peer in backward),
+        ratio(row["times_torch_backward"], 1),
+        row["reason"] or "",
     ]
 
 
@@ -271,6 +310,7 @@ def convolution_row(row: dict[str, Any]) -> list[str]:
 
 ROWS = {
     "pool": pool_row,
+    "pool_family": family_row,
     "avg_pool": avg_pool_row,
     "regions": regions_row,
     "fused": fused_row,

@@ -57,7 +57,7 @@ SWITCHGRAD_INLINE void each_channel(int64_t channels, const F& body) {
     blocks<N>(channels - c, [&](int64_t at, auto cover) { body(std::integral_constant<int, 1>{}, c + at, cover); });
 }
 
-// Wide windows that share no pixel are read pixel by pixel, as they lie in memory, into lines of sums.
+// Wide windows that share no pixel are read pixel by pixel, as they lie in memory, into a line of sums for each column.
 template <class T, bool Multiply, int N>
 class PixelLines {
  public:
@@ -67,25 +67,22 @@ class PixelLines {
   explicit PixelLines(const AverageJob& job)
       : use(job.bins[2].most == 1 && job.bins[0].kernel * job.bins[1].kernel * job.bins[2].kernel >= 16 &&
             job.channels >= 4 * N),
-        chunk_(use ? (job.channels < most ? job.channels : most) : 0),
-        column_(chunk_),
-        totals_((job.bins[2].kernel > partial_sums ? partial_sums : 1) * chunk_) {}
+        chunk_(use ? chunk(job.channels, job.bins[2].kernel) : 0),
+        lines_(chunk_ * job.bins[2].kernel) {}
 
   // The window whose columns first .. last - 1 of `cells` lie `step` apart, each with the rows `where`.
   void write(const Raw* pixels, int64_t step, const Offsets& rows, int64_t cells, int64_t first, int64_t last,
              int64_t channels, Sum factor, Raw* to) {
-    const int64_t lines = cells > partial_sums ? partial_sums : 1;
     for (int64_t c = 0; c < channels; c += chunk_) {
       const int64_t count = channels - c < chunk_ ? channels - c : chunk_;
-      for (int64_t i = 0; i < lines * chunk_; ++i) totals_[i] = 0;
-      for (int64_t s = first; s < last; ++s)
-        add(pixels + s * step + c, rows, totals_.get() + s % lines * chunk_, count);
-      for (int64_t half = lines / 2; half > 0; half /= 2)
-        for (int64_t i = 0; i < half * chunk_; ++i) totals_[i] += totals_[half * chunk_ + i];
+      for (int64_t i = 0; i < rows.count; ++i)
+        for (int64_t s = first; s < last; ++s) add(pixels + rows.where[i] + s * step + c, line(s), i == 0, count);
       cascade<N>(0, count, [&](auto n, int64_t at, auto cover) {
-        constexpr int L = decltype(n)::value;
-        const auto sum = load<Vec<Sum, L>>(totals_.get() + at, cover);
-        store_narrow<T, L>(to + c + at, scaled<Multiply>(sum, broadcast<Sum, L>(factor)), cover);
+        using Lanes = Vec<Sum, decltype(n)::value>;
+        const auto sum =
+            sum_columns<Lanes>(cells, first, last, [&](int64_t s) { return load<Lanes>(line(s) + at, cover); });
+        store_narrow<T, decltype(n)::value>(to + c + at,
+                                            scaled<Multiply>(sum, broadcast<Sum, decltype(n)::value>(factor)), cover);
       });
     }
   }
@@ -93,29 +90,24 @@ class PixelLines {
   const bool use;
 
  private:
-  static constexpr int64_t most = 1024;  // channels whose sums stay in the nearest cache
+  // Channels at a time: as many as let all lines stay in the nearest cache.
+  static int64_t chunk(int64_t channels, int64_t columns) {
+    constexpr int64_t nearby = 1 << 13;
+    const int64_t fit = nearby / columns / N * N, most = fit > 4 * N ? fit : 4 * N;
+    return channels < most ? channels : most;
+  }
+  Sum* line(int64_t s) const { return lines_.get() + s * chunk_; }
 
-  // Adds one column of the window to a line.
-  void add(const Raw* pixel, const Offsets& rows, Sum* line, int64_t count) {
-    for (int64_t i = 0; i < rows.count; ++i) {
-      const Raw* from = pixel + rows.where[i];
-      Sum* column = column_.get();
-      const bool is_first = i == 0, is_last = i + 1 == rows.count;
-      cascade<N>(0, count, [&](auto n, int64_t at, auto cover) {
-        using Lanes = Vec<Sum, decltype(n)::value>;
-        Lanes sum = load_wide<T, decltype(n)::value>(from + at, cover);
-        if (!is_first) sum = load<Lanes>(column + at, cover) + sum;
-        if (is_last) {
-          store(line + at, static_cast<Lanes>(load<Lanes>(line + at, cover) + sum), cover);
-        } else {
-          store(column + at, sum, cover);
-        }
-      });
-    }
+  static void add(const Raw* pixel, Sum* line, bool is_first, int64_t count) {
+    cascade<N>(0, count, [&](auto n, int64_t at, auto cover) {
+      using Lanes = Vec<Sum, decltype(n)::value>;
+      const Lanes cells = load_wide<T, decltype(n)::value>(pixel + at, cover);
+      store(line + at, is_first ? cells : static_cast<Lanes>(load<Lanes>(line + at, cover) + cells), cover);
+    });
   }
 
   int64_t chunk_;
-  Scratch<Sum> column_, totals_;
+  Scratch<Sum> lines_;
 };
 
 template <class T, bool Multiply, int N>
@@ -150,8 +142,12 @@ void average_channels_last_pixels(const AverageJob& job, int64_t begin, int64_t 
         constexpr int M = decltype(vectors)::value;
         const auto column = [&](int64_t s) {
           const Raw* pixel = first + s * step + c;
+          fetch_ahead<M * N * sizeof(Raw)>(pixel + where[0]);
           auto sum = load_channels<T, N, M>(pixel + where[0], cover);
-          for (int64_t i = 1; i < count; ++i) sum = sum + load_channels<T, N, M>(pixel + where[i], cover);
+          for (int64_t i = 1; i < count; ++i) {
+            fetch_ahead<M * N * sizeof(Raw)>(pixel + where[i]);
+            sum = sum + load_channels<T, N, M>(pixel + where[i], cover);
+          }
           return sum;
         };
         const auto sum = sum_columns<Wide<Sum, N, M>>(x.cells[q], x.first[q], x.last[q], column);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "avg_pool/lanes.h"
+#include "avg_pool/whole.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
@@ -22,7 +23,7 @@ class ColumnSums {
         left_(step_ == runs ? 0 : margin(-width.start[0])),
         length_(left_ + width.size + (step_ == runs ? 0 : right(width)) + 2 * lanes + 2),
         columns_(length_),
-        line_(width.places) {
+        line_(width.places + lanes) {
     for (int64_t i = 0; i < length_; ++i) columns_[i] = 0;  // the margins stay so
   }
 
@@ -223,6 +224,7 @@ void average_planar(const AverageJob& job, int64_t begin, int64_t end) {
   const Bins& x = job.bins[2];
   const int64_t whole = x.size / 2 < x.places ? x.size / 2 : x.places;
   with_scale(job.multiply, [&](auto multiply) {
+    if (pools_whole_maps(job)) return average_maps<T, decltype(multiply)::value>(job, begin, end);
     with_lanes<Average<T>::lanes>(
         whole, [&](auto n) { average_planar_rows<T, decltype(multiply)::value, decltype(n)::value>(job, begin, end); });
   });

@@ -6,6 +6,7 @@
 
 #include "avg_pool/channels_last.h"  // rows_over
 #include "avg_pool/lanes.h"
+#include "avg_pool/whole.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
@@ -202,6 +203,7 @@ void spread_planar(const AverageJob& job, int64_t begin, int64_t end) {
   const Bins& x = job.bins[2];
   const int64_t whole = x.size / 2 < x.places ? x.size / 2 : x.places;
   with_scale(job.multiply, [&](auto multiply) {
+    if (covers_whole_maps(job)) return spread_maps<T, decltype(multiply)::value>(job, begin, end);
     with_lanes<Average<T>::lanes>(
         whole, [&](auto n) { spread_planar_rows<T, decltype(multiply)::value, decltype(n)::value>(job, begin, end); });
   });

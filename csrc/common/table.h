@@ -37,7 +37,8 @@ struct RouteJob {
 };
 
 // Kernels do items begin .. end - 1: output rows (planar pool), output pixels (channels-last pool), input rows
-// (planar route), input pixels (channels-last route). Any split gives the same bits.
+// (planar route), input pixels (channels-last route), planes (planar scatter). Any split gives the same bits, and so do
+// route and scatter.
 using PoolKernel = void (*)(const PoolJob&, int64_t begin, int64_t end);
 using RouteKernel = void (*)(const RouteJob&, int64_t begin, int64_t end);
 
@@ -46,6 +47,7 @@ struct MaxPoolTable {
   PoolKernel pool_channels_last[dtype_count][code_count];
   RouteKernel route_planar[dtype_count][code_count];
   RouteKernel route_channels_last[dtype_count][code_count];
+  RouteKernel scatter_planar[dtype_count][code_count];
 };
 
 // Pooling of what a ReLU passes.

@@ -52,6 +52,9 @@ struct Axis {
   }
 
   bool overlaps() const { return span() > stride; }
+
+  // Two neighbouring cells, two apart, from the first cell on.
+  bool pairs() const { return kernel == 2 && stride == 2 && dilation == 1 && pad_begin == 0; }
 };
 
 // A window over up to three axes (depth, height, width); missing axes have one cell.

@@ -109,6 +109,16 @@ struct Pooled {
   int64_t none() const { return code_width(window.cells()) == Code8 ? 255 : -1; }
 };
 
+// Whether to go from the pooled cells to their winners, plane by plane, rather than from each input cell to its
+// windows: not for pairs of cells, for which there is vector code, nor where threads would be left without planes.
+bool by_plane(const Window& window, int64_t planes, Dtype dtype) {
+  const Axis* axis = window.axis;
+  if (axis[2].pairs() && !axis[0].overlaps() && !axis[1].overlaps()) return false;
+  constexpr int64_t nearby = 1 << 18;  // half-precision planes are summed in a copy, which should stay in the cache
+  if ((dtype == F16 || dtype == BF16) && window.input_cells() > nearby) return false;
+  return planes >= 2 * static_cast<int64_t>(torch::stable::get_num_threads());
+}
+
 Tensor route(const Tensor& pooled, const Tensor& codes, const Sizes& input_size, const Geometry& geometry) {
   Pooled switches(codes, input_size, geometry);
   const Tensor numbers = switches.beside(pooled, "the tensor to route");
@@ -123,6 +133,10 @@ Tensor route(const Tensor& pooled, const Tensor& codes, const Sizes& input_size,
   if (switches.channels_last) {
     const RouteKernel kernel = table().route_channels_last[dtype][width];
     in_parallel(job.batch * job.window.input_cells(), job.channels,
+                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+  } else if (by_plane(job.window, switches.planes(), dtype)) {
+    const RouteKernel kernel = table().scatter_planar[dtype][width];
+    in_parallel(switches.planes(), job.window.input_cells(),
                 [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
   } else {
     const RouteKernel kernel = table().route_planar[dtype][width];
@@ -240,6 +254,50 @@ Tensor unpool(const Tensor& given, const Tensor& indices, const Sizes& output_si
   return result;
 }
 
+template <class Raw>
+void pick_cells(const Tensor& tensor, const Tensor& where, Tensor& result, int64_t planes, int64_t picked_cells,
+                int64_t cells) {
+  const auto* from = static_cast<const Raw*>(tensor.const_data_ptr());
+  const auto* at = static_cast<const int64_t*>(where.const_data_ptr());
+  auto* to = static_cast<Raw*>(result.mutable_data_ptr());
+  in_parallel(planes, 4 * picked_cells, [&](int64_t begin, int64_t end) {
+    Sizes last(cells);  // who names a cell last; only cells that are named are ever read
+    for (int64_t plane = begin; plane < end; ++plane) {
+      const int64_t* index = at + plane * picked_cells;
+      const auto inside = [&](int64_t i) { return static_cast<uint64_t>(index[i]) < static_cast<uint64_t>(cells); };
+      for (int64_t i = 0; i < picked_cells; ++i)
+        if (inside(i)) last[index[i]] = i;
+      for (int64_t i = 0; i < picked_cells; ++i)
+        to[plane * picked_cells + i] = inside(i) && last[index[i]] == i ? from[plane * cells + index[i]] : Raw{};
+    }
+  });
+}
+
+// max_unpool_pick(tensor, indices, dims): the adjoint of max_unpool, what each value left in the output.
+Tensor pick(const Tensor& given, const Tensor& indices, int64_t spatial) {
+  check_rank(indices, spatial);
+  check_rank(given, spatial);
+  if (indices.scalar_type() != ScalarType::Long ||
+      with_spatial(given, spatial, spatial_of(indices, spatial)) != sizes_of(indices))
+    fail("the adjoint of max_unpool needs int64 indices with the channels of its input " + written(given) +
+         "; these have shape " + written(indices) + " and dtype " +
+         torch::headeronly::toString(indices.scalar_type()));
+  dtype_of(given, "the input");
+  int64_t picked_cells = 1, cells = 1, planes = 1;
+  for (const int64_t size : spatial_of(indices, spatial)) picked_cells *= size;
+  for (const int64_t size : spatial_of(given, spatial)) cells *= size;
+  for (int64_t i = 0; i < given.dim() - spatial; ++i) planes *= given.size(i);
+  const Tensor tensor = made_compact(given, false), where = made_compact(indices, false);
+  Tensor result = compact(sizes_of(indices), false, given.scalar_type());
+  switch (tensor.element_size()) {
+    case 1: pick_cells<int8_t>(tensor, where, result, planes, picked_cells, cells); break;
+    case 2: pick_cells<int16_t>(tensor, where, result, planes, picked_cells, cells); break;
+    case 4: pick_cells<int32_t>(tensor, where, result, planes, picked_cells, cells); break;
+    default: pick_cells<int64_t>(tensor, where, result, planes, picked_cells, cells); break;
+  }
+  return result;
+}
+
 // ---- what the dispatcher calls -----------------------------------------------------------------------------------
 
 std::tuple<Tensor, Tensor> max_pool(Tensor input, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
@@ -278,6 +336,8 @@ Tensor max_pool_indices(Tensor codes, Sizes input_size, Sizes kernel_size, Sizes
 
 Tensor max_unpool(Tensor values, Tensor indices, Sizes output_size) { return unpool(values, indices, output_size); }
 
+Tensor max_unpool_pick(Tensor tensor, Tensor indices, int64_t dims) { return pick(tensor, indices, dims); }
+
 }  // namespace
 }  // namespace switchgrad
 
@@ -290,4 +350,5 @@ STABLE_TORCH_LIBRARY_IMPL(switchgrad, CPU, m) {
   m.impl("max_pool_gather", TORCH_BOX(&switchgrad::max_pool_gather));
   m.impl("max_pool_indices", TORCH_BOX(&switchgrad::max_pool_indices));
   m.impl("max_unpool", TORCH_BOX(&switchgrad::max_unpool));
+  m.impl("max_unpool_pick", TORCH_BOX(&switchgrad::max_unpool_pick));
 }

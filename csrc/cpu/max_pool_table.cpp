@@ -3,6 +3,7 @@
 #include "max_pool/planar.h"
 #include "max_pool/route_channels_last.h"
 #include "max_pool/route_planar.h"
+#include "max_pool/scatter_planar.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 
@@ -13,7 +14,7 @@ namespace switchgrad::SWITCHGRAD_ISA {
 
 const MaxPoolTable& max_pool_table() {
   static constexpr MaxPoolTable table = {ALL(pool_planar), ALL(pool_channels_last), ALL(route_planar),
-                                         ALL(route_channels_last)};
+                                         ALL(route_channels_last), ALL(scatter_planar)};
   return table;
 }
 

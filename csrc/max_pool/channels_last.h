@@ -68,6 +68,7 @@ void pool_pixel(const typename Kinds<T, Code>::Raw* first, const Pixels& pixels,
     return;
   }
   const auto candidate = [&](int64_t i, int64_t c, auto cover) {
+    fetch_ahead<N * sizeof(Raw)>(first + where[i] + c);
     return Best<T, Code, N>::of(load<Vec<Raw, N>>(first + where[i] + c, cover), broadcast<Lane, N>(offset[i]));
   };
   blocks<N>(channels, [&](int64_t c, auto cover) {

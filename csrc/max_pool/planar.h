@@ -224,7 +224,7 @@ void pool_planar_any(const PoolJob& job, int64_t begin, int64_t end) {
 template <class T, class Code>
 void pool_planar(const PoolJob& job, int64_t begin, int64_t end) {
   const Axis& width = job.window.axis[2];
-  const bool pairs = width.kernel == 2 && width.stride == 2 && width.dilation == 1 && width.pad_begin == 0;
+  const bool pairs = width.pairs();
   const int64_t whole = width.size / 2 < width.places ? width.size / 2 : width.places;
   with_lanes<Kinds<T, Code>::lanes>(pairs ? whole : width.places, [&](auto lanes) {
     constexpr int N = decltype(lanes)::value;

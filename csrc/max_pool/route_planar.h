@@ -260,8 +260,7 @@ void route_planar_any(const RouteJob& job, int64_t begin, int64_t end) {
 template <class T, class Code>
 void route_planar(const RouteJob& job, int64_t begin, int64_t end) {
   const Axis* axis = job.window.axis;
-  const bool pairs = axis[2].kernel == 2 && axis[2].stride == 2 && axis[2].dilation == 1 && axis[2].pad_begin == 0;
-  if (!pairs || axis[0].overlaps() || axis[1].overlaps()) return route_planar_any<T, Code>(job, begin, end);
+  if (!axis[2].pairs() || axis[0].overlaps() || axis[1].overlaps()) return route_planar_any<T, Code>(job, begin, end);
   with_lanes<RouteKinds<typename Element<T>::Raw, Code>::lanes>(
       axis[2].size / 2, [&](auto lanes) { route_planar_pairs<T, Code, decltype(lanes)::value>(job, begin, end); });
 }

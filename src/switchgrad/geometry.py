@@ -177,6 +177,47 @@ def window(
     return make(dims, _key(kernel_size), _key(stride), _key(padding), _key(dilation), bool(ceil_mode))
 
 
+def fitting(
+    dims: int,
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None,
+    padding: Padding,
+    dilation: IntOrTuple,
+    ceil_mode: bool,
+    input_size: Sequence[int],
+) -> Window:
+    """The `window` of these arguments, which is known to fit into an input of ``input_size``.
+
+    Remembered, because for small maps the check takes longer than the pooling.
+
+    >>> fitting(2, 3, 2, 1, 1, False, (112, 112)).stride
+    (2, 2)
+    """
+    if not torch.compiler.is_compiling():
+        try:
+            return _cached_fitting(dims, kernel_size, stride, padding, dilation, ceil_mode, input_size)
+        except TypeError:  # lists, and sizes that a tracer leaves open, cannot be remembered
+            pass
+    return _fitting(dims, kernel_size, stride, padding, dilation, ceil_mode, input_size)
+
+
+def _fitting(
+    dims: int,
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None,
+    padding: Padding,
+    dilation: IntOrTuple,
+    ceil_mode: bool,
+    input_size: Sequence[int],
+) -> Window:
+    result = window(dims, kernel_size, stride, padding, dilation, ceil_mode, input_size)
+    result.output_size(input_size)
+    return result
+
+
+_cached_fitting = lru_cache(maxsize=1024, typed=True)(_fitting)
+
+
 def _named_padding(
     dims: int,
     kernel_size: IntOrTuple,

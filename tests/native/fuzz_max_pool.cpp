@@ -10,16 +10,15 @@
 #include "cpu/isa.h"
 #include "fuzz/memory.h"
 #include "fuzz/run.h"
+#include "fuzz/windows.h"
 #include "max_pool/index.h"
 
 namespace fuzz {
 namespace {
 
-using switchgrad::Axis;
 using switchgrad::MaxPoolTable;
 using switchgrad::PoolJob;
 using switchgrad::RouteJob;
-using switchgrad::Window;
 
 #define SWITCHGRAD_SERVER(isa) {#isa, &switchgrad::isa::max_pool_table},
 constexpr Server<MaxPoolTable> servers[] = {SWITCHGRAD_SERVERS};
@@ -52,19 +51,6 @@ void tell() {
   std::_Exit(1);
 }
 
-Axis any_axis(bool wide) {
-  Axis a;
-  a.size = wide ? between(1, chance(50) ? 300 : 70) : between(1, 9);
-  a.kernel = chance(40) ? 2 : between(1, 5);
-  a.stride = chance(50) ? a.kernel : between(1, 5);
-  a.dilation = chance(70) ? 1 : between(1, 4);
-  if (chance(50)) {
-    a.pad_begin = between(0, a.span() - 1);
-    a.pad_end = chance(50) ? a.pad_begin : between(0, a.span() - 1);
-  }
-  return a;
-}
-
 // False where the window does not fit.
 bool any_window(Window& window) {
   window = Window{};
@@ -95,21 +81,6 @@ bool any_window(Window& window) {
     return false;
   }
   return window.output_cells() * window.cells() < 3'000'000 && window.output_cells() < 20'000;
-}
-
-// Calls body(code, d, h, w) for the cells of window (od, p, q) that lie in the input, in row-major order.
-template <class F>
-void cells_of(const Window& window, int64_t od, int64_t p, int64_t q, F&& body) {
-  const Axis &z = window.axis[0], &y = window.axis[1], &x = window.axis[2];
-  int64_t code = 0;
-  for (int64_t a = 0; a < z.kernel; ++a)
-    for (int64_t r = 0; r < y.kernel; ++r)
-      for (int64_t s = 0; s < x.kernel; ++s, ++code) {
-        const int64_t d = od * z.stride - z.pad_begin + a * z.dilation;
-        const int64_t h = p * y.stride - y.pad_begin + r * y.dilation;
-        const int64_t w = q * x.stride - x.pad_begin + s * x.dilation;
-        if (d >= 0 && d < z.size && h >= 0 && h < y.size && w >= 0 && w < x.size) body(code, d, h, w);
-      }
 }
 
 // ---- forward and backward ----------------------------------------------------------------------------------------
@@ -162,28 +133,13 @@ class Fuzz {
       }
   }
 
-  // Strides with gaps between rows, slices, channels and images, or repeating them; returns the elements spanned.
-  int64_t any_strides(int64_t (&stride)[5]) const {
-    const int64_t sizes[5] = {batch_, channels_, window_.axis[0].size, window_.axis[1].size, window_.axis[2].size};
-    std::vector<int> inside_out = channels_last_ ? std::vector<int>{1, 4, 3, 2, 0} : std::vector<int>{4, 3, 2, 1, 0};
-    const bool compact = chance(40);
-    if (!compact && chance(30)) std::shuffle(inside_out.begin() + 1, inside_out.end(), random_bits);
-    int64_t step = 1, span = 1;
-    for (size_t i = 0; i < 5; ++i) {
-      const int axis = inside_out[i];
-      stride[axis] = i > 0 && !compact && chance(10) ? 0 : step;
-      span += (sizes[axis] - 1) * stride[axis];
-      step = std::max(step, stride[axis] * sizes[axis]) + (compact || chance(50) ? 0 : between(1, 9));
-    }
-    return span;
-  }
-
   void forward() {
     PoolJob job;
     job.window = window_;
     job.batch = batch_;
     job.channels = channels_;
-    const int64_t span = any_strides(job.input_stride);
+    const int64_t sizes[5] = {batch_, channels_, window_.axis[0].size, window_.axis[1].size, window_.axis[2].size};
+    const int64_t span = any_strides(sizes, channels_last_, job.input_stride);
     Buffer<T> input(1, span), values(2, pooled_count_);
     const int kind = static_cast<int>(between(0, 3));
     for (int64_t i = 0; i < span; ++i) input[i] = any_number<T>(kind);
@@ -226,7 +182,7 @@ class Fuzz {
     job.batch = batch_;
     job.channels = channels_;
     const int64_t routed_count = batch_ * channels_ * window_.input_cells();
-    Buffer<T> pooled(3, pooled_count_), routed(4, routed_count);
+    Buffer<T> pooled(3, pooled_count_), routed(4, routed_count), scattered(5, routed_count);
     const int kind = is_real<T> && chance(30) ? 1 : 3;
     for (int64_t i = 0; i < pooled_count_; ++i) pooled[i] = any_number<T>(kind);
     job.pooled = pooled.get();
@@ -235,6 +191,10 @@ class Fuzz {
     const Axis* axis = window_.axis;
     in_chunks(channels_last_ ? the_table->route_channels_last[dtype_][width_] : the_table->route_planar[dtype_][width_],
               job, channels_last_ ? batch_ * window_.input_cells() : batch_ * channels_ * axis[0].size * axis[1].size);
+    if (!channels_last_) {
+      job.routed = scattered.get();
+      in_chunks(the_table->scatter_planar[dtype_][width_], job, batch_ * channels_);
+    }
     std::vector<Sum> sums(routed_count, Sum{0});
     for_each_pooled([&](int64_t n, int64_t c, int64_t od, int64_t p, int64_t q, int64_t, int64_t here) {
       cells_of(window_, od, p, q, [&](int64_t code, int64_t d, int64_t h, int64_t w) {
@@ -244,15 +204,17 @@ class Fuzz {
       });
     });
     for (int64_t i = 0; i < routed_count; ++i) {
-      bool right;
+      T wanted;
       if constexpr (is_half<T>) {
-        right = same_sum(routed[i], rounded<T>(sums[i]));
+        wanted = rounded<T>(sums[i]);
       } else {
-        right = same_sum(routed[i], sums[i]);
+        wanted = sums[i];
       }
-      if (!right) complain("routed sums");
+      if (!same_sum(routed[i], wanted)) complain("routed sums");
+      if (!channels_last_ && !same_sum(scattered[i], wanted)) complain("scattered sums");
     }
-    if (!routed.intact() || !codes_.intact() || !pooled.intact()) complain("memory beside the routed map");
+    if (!routed.intact() || !scattered.intact() || !codes_.intact() || !pooled.intact())
+      complain("memory beside the routed map");
   }
 
   // Flat indices by switch: inside the input, or known to be foreign.

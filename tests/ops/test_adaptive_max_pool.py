@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import nullcontext
+from dataclasses import replace
+
 import pytest
 import torch
+from torch.autograd import gradcheck, gradgradcheck
 
 import conform
 from declarations.avg_pool import adaptive_cases
 from declarations.max_pool import adaptive_max_pool
-from switchgrad import ops
+from harness.compare import require_same
+from harness.samples import sample, seeded
+from switchgrad import kernels, ops
+from wrong_adaptive import MUTANTS, Maxima
 
 test_adaptive_max_pool1d = conform.tests(adaptive_max_pool(1, adaptive_cases(1)), traced=False)
 test_adaptive_max_pool2d = conform.tests(adaptive_max_pool(2, adaptive_cases(2)))
@@ -28,3 +36,45 @@ def test_both_flags_are_refused() -> None:
     for size in (2, 3):
         with pytest.raises(ValueError, match=r"both set|differ in size"):
             ops.adaptive_max_pool1d(torch.ones(1, 4), size, True, return_switches=True)
+
+
+FEW = replace(
+    adaptive_max_pool(2, tuple(case for case in adaptive_cases(2) if math.prod(case.shapes[0]) < 250)),
+    dtypes=(torch.float32,),
+    gradient_dtypes=(torch.float32,),
+    large=(),
+    laws=(),
+    mutants=MUTANTS,
+)
+test_mutant = conform.mutant_tests(FEW)
+
+
+def test_what_the_mutants_derive_from_is_right() -> None:
+    small = replace(FEW, cases=FEW.cases[:3])
+    conform.check(conform.stand_in(small, "right", Maxima()), ["values_equal_the_loops", "gradients_equal_the_loops"])
+
+
+@pytest.mark.parametrize("isa", kernels.isas() or [None])
+@pytest.mark.parametrize(("shape", "places"), [((3, 20, 55, 53), 7), ((1, 70, 100, 70), 3), ((2, 3, 700), 12)])
+@pytest.mark.parametrize("last", [False, True])
+def test_large_maps_are_pytorchs(isa: str | None, shape: tuple[int, ...], places: int, last: bool) -> None:
+    """Rows wider than a vector, more channels than a chunk, windows beyond a byte, in both layouts."""
+    dims = len(shape) - 2
+    pool, peer = (getattr(module, f"adaptive_max_pool{dims}d") for module in (ops, torch.nn.functional))
+    x = sample("nan" if last else "ties", shape, torch.float32, seeded(f"adaptive {shape}"))
+    x = x.contiguous(memory_format=torch.channels_last) if last and dims == 2 else x
+    x.requires_grad_()
+    with kernels.use_isa(isa) if isa else nullcontext():
+        values, indices = pool(x, places, return_indices=True)
+        grad = sample("plain", tuple(values.shape), torch.float32, seeded("sent"))
+        (slope,) = torch.autograd.grad(values, x, grad)
+    wanted, where = peer(x, places, return_indices=True)
+    require_same(values.detach(), wanted.detach(), "values")
+    assert torch.equal(indices, where)
+    torch.testing.assert_close(slope, torch.autograd.grad(wanted, x, grad)[0])
+
+
+def test_the_slope_of_the_slope() -> None:
+    x = torch.randn(1, 2, 7, 5, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(lambda x: ops.adaptive_max_pool2d(x, (3, 2)), x)
+    assert gradgradcheck(lambda x: ops.adaptive_max_pool2d(x, (3, 2)), x)

@@ -55,7 +55,15 @@ SCHEMAS = {
     "cross_entropy_values": f"({_LOSS}) -> Tensor",
     "stochastic_pool": f"(Tensor input, Tensor seed, {_WINDOW}) -> (Tensor values, Tensor codes)",
     "max_pool_dropout": f"(Tensor input, Tensor seed, float p, {_WINDOW}) -> (Tensor values, Tensor codes)",
+    "placed_max_pool": (
+        "(Tensor input, Tensor starts, Tensor? ends, SymInt[] places, int[] kernel_size) "
+        "-> (Tensor values, Tensor codes)"
+    ),
+    "placed_max_pool_route": (
+        "(Tensor pooled, Tensor codes, Tensor starts, Tensor? ends, SymInt[] input_size, int[] kernel_size) -> Tensor"
+    ),
     "max_unpool": "(Tensor values, Tensor indices, SymInt[] output_size) -> Tensor",
+    "max_unpool_pick": "(Tensor tensor, Tensor indices, int dims) -> Tensor",
     "avg_pool": f"(Tensor input, {_AVERAGE}) -> Tensor",
     "avg_pool_spread": f"(Tensor pooled, SymInt[] input_size, {_AVERAGE}, bool channels_last) -> Tensor",
     "adaptive_avg_pool": "(Tensor input, SymInt[] output_size) -> Tensor",

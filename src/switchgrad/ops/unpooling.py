@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from switchgrad.ops.routing import fold, function, is_watched, unfold
+from switchgrad.ops.routing import fold, function, is_transformed, is_watched, unfold
 
 
 def unpool_by_indices(values: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
@@ -24,7 +23,19 @@ def unpool_by_indices(values: Tensor, indices: Tensor, output_size: Sequence[int
     return torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
 
 
-def stayed(indices: Tensor, output_size: Sequence[int]) -> Tensor:
+def pick(tensor: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
+    """What ``tensor`` holds at the indices whose values unpooling keeps, 0 for the others. The adjoint of unpooling."""
+    dims = len(output_size)
+    if is_transformed():
+        channels = tensor.flatten(-dims)
+        taken = channels.gather(-1, indices.flatten(-dims).clamp_min(0)).reshape(indices.shape)
+        return torch.where(_stayed(indices, output_size), taken, 0)
+    if is_watched(tensor):
+        return _Pick.apply(tensor, indices, tuple(output_size))
+    return torch.ops.switchgrad.max_unpool_pick(tensor, indices, dims)
+
+
+def _stayed(indices: Tensor, output_size: Sequence[int]) -> Tensor:
     """Which values unpooling keeps: those whose index is neither -1 nor named again later."""
     dims = len(output_size)
     index = indices.flatten(-dims)
@@ -34,12 +45,16 @@ def stayed(indices: Tensor, output_size: Sequence[int]) -> Tensor:
     return ((index >= 0) & (last.gather(-1, index.clamp_min(0)) == order)).reshape(indices.shape)
 
 
-def pick(tensor: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
-    """What ``tensor`` holds at the indices that `stayed`, 0 for the others. The adjoint of unpooling."""
-    dims = len(output_size)
-    channels = tensor.reshape(*tensor.shape[:-dims], math.prod(output_size))
-    taken = channels.gather(-1, indices.flatten(-dims).clamp_min(0)).reshape(indices.shape)
-    return torch.where(stayed(indices, output_size), taken, 0)
+class _Pick(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, indices: Tensor, output_size: tuple[int, ...]) -> Tensor:  # pyright: ignore
+        ctx.output_size = output_size
+        ctx.save_for_backward(indices)
+        return torch.ops.switchgrad.max_unpool_pick(tensor, indices, len(output_size))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
+        return unpool_by_indices(grad, ctx.saved_tensors[0], ctx.output_size), None, None
 
 
 class _Unpool(torch.autograd.Function):

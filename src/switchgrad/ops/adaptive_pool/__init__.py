@@ -10,7 +10,7 @@ from torch import Tensor
 from switchgrad.errors import GeometryError
 from switchgrad.ops import linear
 from switchgrad.ops.adaptive_pool.average import AdaptiveAveragePooling, fixed_bins
-from switchgrad.ops.adaptive_pool.maximum import pool_bins
+from switchgrad.ops.adaptive_pool.maximum import maxima, maxima_and_indices
 from switchgrad.ops.checks import check_axes, check_floats
 from switchgrad.ops.exporting import is_exporting
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
@@ -145,8 +145,7 @@ def _maximum(input: Tensor, output_size: OutputSize, dims: int, return_indices: 
             f"windows of adaptive_max_pool{dims}d to {places} over an input of {size} differ in size and have no "
             "one-byte switches; ask for return_indices, or for output sizes that divide the input's"
         )
-    values, indices = pool_bins(input, places)
-    return (values, indices) if return_indices else values
+    return maxima_and_indices(input, places) if return_indices else maxima(input, places)
 
 
 def sizes(input: Tensor, output_size: OutputSize, dims: int) -> tuple[int, ...]:

@@ -1,23 +1,27 @@
-"""Adaptive max pooling where windows differ in size: PyTorch's kernel finds the winners, a gather takes their numbers.
+"""Adaptive max pooling where windows differ in size: on the CPU by the kernel for windows at given places.
 
-PyTorch's rules for ties and NaN are ours; its derivatives are not used, because a gather is differentiable at every
-order.
+Elsewhere, and where functorch or the compiler looks on, PyTorch's kernel finds the winners and a gather takes their
+numbers: its rules for ties and NaN are ours, and a gather is differentiable at every order.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from switchgrad.ops import linear
-from switchgrad.ops.adaptive_pool.average import fixed_bins
+from switchgrad.kernels import native
+from switchgrad.ops import linear, placed
+from switchgrad.ops.adaptive_pool.average import bins, fixed_bins
 from switchgrad.ops.exporting import is_exporting
 from switchgrad.ops.layout import following
+from switchgrad.ops.placed.reference import indices as flat_indices
+from switchgrad.ops.routing import is_transformed
 
 _TORCH: dict[int, Any] = {
     1: functional.adaptive_max_pool1d,
@@ -26,8 +30,45 @@ _TORCH: dict[int, Any] = {
 }
 
 
-def pool_bins(input: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def maxima(input: Tensor, places: tuple[int, ...]) -> Tensor:
+    """The maxima of adaptive windows."""
+    if _has_kernel(input):
+        return _placed(input, places)[0]
+    return _gathered(input, places)[0]
+
+
+def maxima_and_indices(input: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """The maxima of adaptive windows and PyTorch's flat indices of where they stood."""
+    if not _has_kernel(input):
+        return _gathered(input, places)
+    values, codes, starts, kernel_size = _placed(input, places)
+    size = tuple(input.shape[-len(places) :])
+    return values, following(codes, flat_indices(codes, starts, kernel_size, size), len(places))
+
+
+def _has_kernel(input: Tensor) -> bool:
+    if is_exporting() or input.device.type != "cpu" or native.LIBRARY is None:
+        return False
+    return not (torch.compiler.is_compiling() or is_transformed())
+
+
+def _placed(input: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
+    """Values, codes, where the windows start, and the cells of the widest window."""
+    begins, ends, kernel_size = _lists(tuple(input.shape[-len(places) :]), places)
+    starts = torch.tensor(begins)
+    values, codes = placed.pool(input, starts, torch.tensor(ends), placed.Places(places, kernel_size))
+    return values, codes, starts, kernel_size
+
+
+@lru_cache(maxsize=256)
+def _lists(size: tuple[int, ...], places: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Begins and ends of the windows of all axes one after the other, and the most cells along each axis."""
+    axes = [bins(h, p) for h, p in zip(size, places, strict=True)]
+    begins, ends = zip(*[window for axis in axes for window in axis], strict=True)
+    return begins, ends, tuple(max(end - begin for begin, end in axis) for axis in axes)
+
+
+def _gathered(input: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     dims = len(places)
     if is_exporting():
         return _unrolled(input, places)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding, Window, window
+from switchgrad.geometry import IntOrTuple, Padding, Window, fitting
 from switchgrad.ops import linear
 from switchgrad.ops.avg_pool import registration as registration  # what the operators mean on every device
 from switchgrad.ops.checks import check_floats
@@ -224,6 +224,5 @@ def _average(
 ) -> Tensor:
     check_floats(input, dims, f"{name}{dims}d")
     size = input.shape[-dims:]
-    win = window(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
-    win.output_size(size)
+    win = fitting(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
     return linear.apply(input, AveragePooling(win, count_include_pad, float(divisor)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding, window
+from switchgrad.geometry import IntOrTuple, Padding, fitting
 from switchgrad.ops.max_pool import registration as registration  # what the operators mean on every device
 from switchgrad.ops.max_pool.autograd import pool, pool_with_codes
 from switchgrad.ops.override import overridable
@@ -135,8 +135,7 @@ def _max_pool(
 ) -> Pooled:
     check_input(input, dims)
     size = input.shape[-dims:]
-    win = window(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
-    win.output_size(size)
+    win = fitting(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
     if not (return_indices or return_switches):
         return pool(input, win)
     if return_indices and return_switches:

@@ -128,3 +128,14 @@ def max_unpool(values: Tensor, indices: Tensor, output_size: Sequence[int]) -> T
     last = last.scatter_reduce(-1, index.clamp_min(0), torch.where(index < 0, -1, order), "amax")
     placed = torch.where(last < 0, 0, value.gather(-1, last.clamp_min(0))).to(values.dtype)
     return placed.reshape(*lead, *output_size)
+
+
+def max_unpool_pick(tensor: Tensor, indices: Tensor, dims: int) -> Tensor:
+    """What ``tensor`` holds at each index, 0 where the index is -1 or is named again later: unpooling's adjoint."""
+    index = indices.flatten(-dims)
+    order = torch.arange(index.shape[-1], device=indices.device).expand_as(index)
+    cells = tensor.flatten(-dims)
+    last = torch.full(cells.shape, -1, device=indices.device)
+    last = last.scatter_reduce(-1, index.clamp_min(0), torch.where(index < 0, -1, order), "amax")
+    stayed = (index >= 0) & (last.gather(-1, index.clamp_min(0)) == order)
+    return torch.where(stayed, cells.gather(-1, index.clamp_min(0)), 0).reshape(indices.shape).to(tensor.dtype)

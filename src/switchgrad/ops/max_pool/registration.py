@@ -44,6 +44,10 @@ def _max_unpool(values: Tensor, _: Tensor, output_size: Sequence[int]) -> Tensor
     return values.new_empty((*values.shape[: -len(output_size)], *output_size))
 
 
+def _max_unpool_pick(tensor: Tensor, indices: Tensor, _: int) -> Tensor:
+    return tensor.new_empty(indices.shape)
+
+
 _FAKES = {
     "max_pool": max_pool_shapes,
     "max_pool_values": max_pool_values_shapes,
@@ -51,6 +55,7 @@ _FAKES = {
     "max_pool_gather": _max_pool_gather,
     "max_pool_indices": _max_pool_indices,
     "max_unpool": _max_unpool,
+    "max_unpool_pick": _max_unpool_pick,
 }
 for _name, _fake in _FAKES.items():
     LIBRARY.impl(_name, getattr(reference, _name), "CompositeExplicitAutograd")

@@ -1,0 +1,301 @@
+// Fuzzes the average-pooling kernels as fuzz_max_pool.cpp does those of max pooling: any windows, bins as adaptive
+// pooling has them, divisors, dtypes, strides and layouts, against loops. Numbers are such that no sum is rounded, so
+// that the order of additions does not matter; NaN and infinities are strewn in.
+#include "avg_pool/job.h"
+#include "cpu/isa.h"
+#include "fuzz/memory.h"
+#include "fuzz/run.h"
+#include "fuzz/windows.h"
+
+namespace switchgrad {
+SWITCHGRAD_TABLE(AveragePoolTable, avg_pool_table)
+}
+
+namespace fuzz {
+namespace {
+
+using switchgrad::AverageJob;
+using switchgrad::AveragePoolTable;
+using switchgrad::Bins;
+
+#define SWITCHGRAD_SERVER(isa) {#isa, &switchgrad::isa::avg_pool_table},
+constexpr Server<AveragePoolTable> servers[] = {SWITCHGRAD_SERVERS};
+
+const AveragePoolTable* the_table = nullptr;
+
+// The windows along one axis, each with its cells in the input, and which windows hold a cell.
+struct Line {
+  Bins bins;
+  std::vector<int64_t> start, cells, first, last, cover_begin, cover_end;
+  std::vector<double> factor;
+
+  // The input cells of a window, in order.
+  std::vector<int64_t> of(int64_t place) const {
+    std::vector<int64_t> found;
+    for (int64_t c = 0; c < cells[place]; ++c) {
+      const int64_t at = start[place] + c * bins.dilation;
+      if (at >= 0 && at < bins.size) found.push_back(at);
+    }
+    return found;
+  }
+
+  void finish() {
+    bins.places = static_cast<int64_t>(start.size());
+    bins.kernel = *std::max_element(cells.begin(), cells.end());
+    for (int64_t p = 0; p < bins.places; ++p) {
+      int64_t begin = 0;
+      while (begin < cells[p] && start[p] + begin * bins.dilation < 0) ++begin;
+      int64_t end = 0;
+      while (end < cells[p] && start[p] + end * bins.dilation < bins.size) ++end;
+      first.push_back(begin);
+      last.push_back(end);
+    }
+    bins.most = 1;
+    for (int64_t at = 0; at < bins.size; ++at) {
+      int64_t begin = 0;
+      while (begin < bins.places && start[begin] + (cells[begin] - 1) * bins.dilation < at) ++begin;
+      int64_t end = begin;
+      while (end < bins.places && start[end] <= at) ++end;
+      cover_begin.push_back(begin);
+      cover_end.push_back(end);
+      bins.most = std::max(bins.most, end - begin);
+    }
+  }
+  Bins view() const {
+    Bins b = bins;
+    b.start = start.data();
+    b.cells = cells.data();
+    b.first = first.data();
+    b.last = last.data();
+    b.cover_begin = cover_begin.data();
+    b.cover_end = cover_end.data();
+    b.factor = factor.data();
+    return b;
+  }
+};
+
+struct {
+  Line axis[3];
+  int64_t batch, channels, dtype;
+  bool multiply;
+  const char* how;
+} current;
+
+void tell() {
+  tell_seed();
+  std::printf("%s, dtype %d, batch %d, channels %d, %s\n", current.how, static_cast<int>(current.dtype),
+              static_cast<int>(current.batch), static_cast<int>(current.channels),
+              current.multiply ? "multiplied" : "divided");
+  for (const Line& line : current.axis) {
+    std::printf("  size %d, dilation %d:", static_cast<int>(line.bins.size), static_cast<int>(line.bins.dilation));
+    for (size_t p = 0; p < line.start.size() && p < 12; ++p)
+      std::printf(" %d+%d", static_cast<int>(line.start[p]), static_cast<int>(line.cells[p]));
+    std::printf(" (%d places)\n", static_cast<int>(line.bins.places));
+  }
+  std::fflush(stdout);
+}
+
+[[noreturn]] void complain(const char* what) {
+  std::printf("MISMATCH: %s\n", what);
+  tell();
+  std::_Exit(1);
+}
+
+// False where the window does not fit.
+bool lay(Line& line, bool wide) {
+  Axis a = any_axis(wide);
+  if (chance(15)) {  // one window over everything
+    a = Axis{};
+    a.size = a.kernel = a.stride = wide ? between(1, 60) : between(1, 9);
+  } else if (chance(10)) {  // wide windows
+    a.kernel = between(1, wide ? 50 : 5);
+    a.stride = a.kernel;
+  }
+  if (chance(25)) {
+    line.bins.size = a.size;
+    const int64_t places = between(1, 12);
+    line.bins.stride = a.size % places == 0 ? a.size / places : 0;
+    for (int64_t p = 0; p < places; ++p) {
+      line.start.push_back(p * a.size / places);
+      line.cells.push_back(((p + 1) * a.size + places - 1) / places - line.start.back());
+    }
+  } else {
+    try {
+      settle(a, 0, chance(50));
+    } catch (const std::runtime_error&) {
+      return false;
+    }
+    line.bins.size = a.size;
+    line.bins.stride = a.stride;
+    line.bins.dilation = a.dilation;
+    for (int64_t p = 0; p < a.places; ++p) {
+      line.start.push_back(a.start(p));
+      line.cells.push_back(a.kernel);
+    }
+  }
+  line.finish();
+  return true;
+}
+
+template <class T>
+class Fuzz {
+  using Sum = std::conditional_t<is_half<T>, float, T>;
+
+ public:
+  explicit Fuzz(switchgrad::Dtype dtype)
+      : dtype_(dtype),
+        channels_last_(chance(50)),
+        batch_(between(1, 3)),
+        channels_(channels_last_ && chance(60) ? between(1, 150) : between(1, 20)) {}
+
+  void run() {
+    for (int i = 0; i < 3; ++i) {
+      job_.bins[i] = current.axis[i].view();
+      cells_ *= job_.bins[i].size;
+      places_ *= job_.bins[i].places;
+    }
+    if (batch_ * channels_ * std::max(cells_, places_) > 400'000) return;
+    job_.multiply = current.multiply;
+    current.batch = job_.batch = batch_;
+    current.channels = job_.channels = channels_;
+    current.dtype = dtype_;
+    current.how = channels_last_ ? "channels last" : "planar";
+    forward();
+    backward();
+  }
+
+ private:
+  // Where a cell of a compact tensor lies.
+  int64_t at(int64_t n, int64_t c, int64_t place, int64_t places) const {
+    return channels_last_ ? (n * places + place) * channels_ + c : (n * channels_ + c) * places + place;
+  }
+  // Calls body(n, c, windows of three axes, place).
+  template <class F>
+  void for_each_window(F&& body) const {
+    const Bins *z = &job_.bins[0], *y = &job_.bins[1], *x = &job_.bins[2];
+    for (int64_t n = 0; n < batch_; ++n)
+      for (int64_t c = 0; c < channels_; ++c) {
+        int64_t place = 0;
+        for (int64_t od = 0; od < z->places; ++od)
+          for (int64_t p = 0; p < y->places; ++p)
+            for (int64_t q = 0; q < x->places; ++q, ++place) body(n, c, od, p, q, place);
+      }
+  }
+  Sum scaled(double sum, int64_t od, int64_t p, int64_t q) const {
+    const auto factor = static_cast<Sum>(job_.bins[0].factor[od] * job_.bins[1].factor[p] * job_.bins[2].factor[q]);
+    return current.multiply ? static_cast<Sum>(sum) * factor : static_cast<Sum>(sum) / factor;
+  }
+  static T written(Sum sum) {
+    if constexpr (is_half<T>) {
+      return rounded<T>(sum);
+    } else {
+      return sum;
+    }
+  }
+  static T any_summand() {
+    if (chance(1)) return chance(50) ? lowest<T>() : written(static_cast<Sum>(NAN));
+    return any_number<T>(3);
+  }
+  template <class F>
+  static void for_cells(const std::vector<int64_t>& d, const std::vector<int64_t>& h, const std::vector<int64_t>& w,
+                        F&& body) {
+    for (const int64_t i : d)
+      for (const int64_t j : h)
+        for (const int64_t k : w) body(i, j, k);
+  }
+
+  void forward() {
+    const Bins* b = job_.bins;
+    const int64_t sizes[5] = {batch_, channels_, b[0].size, b[1].size, b[2].size};
+    const int64_t span = any_strides(sizes, channels_last_, job_.stride);
+    Buffer<T> input(1, span), values(2, batch_ * channels_ * places_);
+    for (int64_t i = 0; i < span; ++i) input[i] = any_summand();
+    job_.from = input.get();
+    job_.to = values.get();
+    in_chunks(channels_last_ ? the_table->pool_channels_last[dtype_] : the_table->pool_planar[dtype_], job_,
+              batch_ * (channels_last_ ? places_ : channels_ * places_ / b[2].places));
+    for_each_window([&](int64_t n, int64_t c, int64_t od, int64_t p, int64_t q, int64_t place) {
+      double sum = 0;
+      for_cells(current.axis[0].of(od), current.axis[1].of(p), current.axis[2].of(q),
+                [&](int64_t d, int64_t h, int64_t w) {
+                  const int64_t* s = job_.stride;
+                  sum += order(input[n * s[0] + c * s[1] + d * s[2] + h * s[3] + w * s[4]]);
+                });
+      if (!same_sum(values[at(n, c, place, places_)], written(scaled(sum, od, p, q)))) complain("averages");
+    });
+    if (!values.intact() || !input.intact()) complain("memory beside the averages");
+  }
+
+  void backward() {
+    const Bins* b = job_.bins;
+    AverageJob job = job_;
+    Buffer<T> pooled(3, batch_ * channels_ * places_), shares(4, batch_ * channels_ * cells_);
+    for (int64_t i = 0; i < batch_ * channels_ * places_; ++i) pooled[i] = any_summand();
+    std::vector<double> sums(static_cast<size_t>(batch_ * channels_ * cells_), 0.0);
+    for_each_window([&](int64_t n, int64_t c, int64_t od, int64_t p, int64_t q, int64_t place) {
+      const Sum share = scaled(order(pooled[at(n, c, place, places_)]), od, p, q);
+      for_cells(current.axis[0].of(od), current.axis[1].of(p), current.axis[2].of(q),
+                [&](int64_t d, int64_t h, int64_t w) {
+                  sums[at(n, c, (d * b[1].size + h) * b[2].size + w, cells_)] += share;
+                });
+    });
+    job.from = pooled.get();
+    job.to = shares.get();
+    int64_t items = batch_ * cells_;
+    if (!channels_last_) {  // every plane counts as an image
+      job.batch = batch_ * channels_;
+      job.channels = 1;
+      items = job.batch * cells_ / b[2].size;
+    }
+    in_chunks(channels_last_ ? the_table->spread_channels_last[dtype_] : the_table->spread_planar[dtype_], job, items);
+    for (int64_t i = 0; i < batch_ * channels_ * cells_; ++i)
+      if (!same_sum(shares[i], written(static_cast<Sum>(sums[i])))) complain("shares");
+    if (!shares.intact() || !pooled.intact()) complain("memory beside the shares");
+  }
+
+  switchgrad::Dtype dtype_;
+  bool channels_last_;
+  int64_t batch_, channels_, cells_ = 1, places_ = 1;
+  AverageJob job_;
+};
+
+template <class T>
+void fuzz(switchgrad::Dtype dtype) {
+  Fuzz<T>(dtype).run();
+}
+
+void fuzz_once(const AveragePoolTable& table) {
+  the_table = &table;
+  const int64_t dims = between(1, 3);
+  const bool wide = chance(70);
+  for (int64_t i = 0; i < 3; ++i) {
+    current.axis[i] = Line{};
+    Line& line = current.axis[i];
+    if (i < 3 - dims) {
+      line.start = {0};
+      line.cells = {1};
+      line.finish();
+    } else if (!lay(line, i == 2 && wide)) {
+      return;
+    }
+  }
+  current.multiply = chance(50);
+  for (Line& line : current.axis) {  // windows with as many cells in the input have the same divisor
+    const int64_t key = between(0, 1 << 20);
+    for (int64_t p = 0; p < line.bins.places; ++p) {
+      const bool two = (key >> (std::max<int64_t>(line.last[p] - line.first[p], 0) % 20) & 1) != 0;
+      line.factor.push_back(!two ? 1 : current.multiply ? 0.5 : 2);
+    }
+  }
+  switch (between(0, 3)) {
+    case switchgrad::F64: return fuzz<double>(switchgrad::F64);
+    case switchgrad::F32: return fuzz<float>(switchgrad::F32);
+    case switchgrad::F16: return fuzz<Half>(switchgrad::F16);
+    default: return fuzz<Brain>(switchgrad::BF16);
+  }
+}
+
+}  // namespace
+}  // namespace fuzz
+
+int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::tell, fuzz::fuzz_once); }
