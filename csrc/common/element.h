@@ -115,19 +115,20 @@ constexpr bool worth_lanes =
     sizeof(Code) == 1 ? std::is_floating_point_v<Raw> || sizeof(Raw) == 2 || std::is_same_v<Raw, int32_t>
                       : std::is_same_v<Raw, float>;
 
-// Scratch memory of a kernel: aligned, not initialised, freed at the end of its scope.
+// Scratch memory of a kernel: aligned to cache lines, not initialised, freed at the end of its scope.
 template <class E>
 class Scratch {
  public:
   explicit Scratch(int64_t count)
-      : data_(static_cast<E*>(::operator new(static_cast<size_t>(count > 0 ? count : 1) * sizeof(E)))) {}
-  ~Scratch() { ::operator delete(data_); }
+      : data_(static_cast<E*>(::operator new(static_cast<size_t>(count > 0 ? count : 1) * sizeof(E), line))) {}
+  ~Scratch() { ::operator delete(data_, line); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   E* get() const { return data_; }
   E& operator[](int64_t at) const { return data_[at]; }
 
  private:
+  static constexpr std::align_val_t line{64};
   E* data_;
 };
 
