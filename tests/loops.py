@@ -306,17 +306,21 @@ def conv_pool_gradient(
     """Gradients of the input, the weights and, where there is one, the bias.
 
     Winner by winner: its patch times what came back is the filter's, its filter times what came back is the patch's. A
-    number of 0 that came back sends nothing, whatever it would be multiplied with.
+    winner of several windows has their sum. A sum of 0 sends nothing, whatever it would be multiplied with.
     """
     filters = Filters.over(x, weight, **apart(arguments)[0])
     _, indices, _ = conv_pool(x, weight, bias, relu=relu, **arguments)
     seen, columns = filters.padded(x), len(filters.along[1].starts())
     of_seen, of_weight, of_bias = np.zeros_like(seen), np.zeros_like(weight), np.zeros(len(weight), dtype=x.dtype)
+    sums: dict[tuple[int, int, int], Any] = {}
     with np.errstate(invalid="ignore"):
         for (n, k, *_), at, sent in zip(np.ndindex(grad.shape), indices.flat, grad.flat, strict=True):
-            if at < 0 or sent == 0:
+            if at >= 0:
+                sums[n, k, int(at)] = sums.get((n, k, int(at)), x.dtype.type(0)) + sent
+        for (n, k, at), sent in sums.items():
+            if sent == 0:
                 continue
-            where = (n, filters.channels(k, weight), *filters.patch(*divmod(int(at), columns)))
+            where = (n, filters.channels(k, weight), *filters.patch(*divmod(at, columns)))
             of_weight[k] += sent * seen[where]
             of_seen[where] += sent * weight[k]
             of_bias[k] += sent

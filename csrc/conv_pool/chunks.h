@@ -10,6 +10,8 @@ namespace {
 constexpr int most_wide = 8;
 
 struct Chunk {
+  int64_t units() const { return rows * columns; }
+
   int64_t row;     // its first row of taps
   int64_t column;  // its first unit in the row
   int rows;
@@ -51,48 +53,13 @@ class Chunks {
   int64_t count_ = 0;
 };
 
-// A number that goes back, and where: to the patch of a winner (for the weights) or through a filter (for the input).
+// The next row of taps. GCC would rather hold the address of every vector, in other vectors for want of registers.
 template <class E>
-struct Message {
-  int32_t where;
-  E number;
-};
-
-// Which codes name a cell of their window that lies within the convolution's output. Those that do not, 255 among them,
-// have no winner to send to.
-class ValidCodes {
- public:
-  explicit ValidCodes(const ConvPoolJob& job) : job_(job), cells_(job.pool[0].kernel * job.pool[1].kernel) {
-    for (int64_t code = 0; code < 256; ++code) {
-      inner_[code] = code < cells_;
-      border_[code] = 0;
-    }
-  }
-  int64_t cells() const { return cells_; }
-
-  // Whether every cell of the window lies within.
-  bool all(int64_t p, int64_t q) const {
-    const Axis &y = job_.pool[0], &x = job_.pool[1];
-    return y.start(p) >= 0 && y.start(p) + y.span() <= y.size && x.start(q) >= 0 && x.start(q) + x.span() <= x.size;
-  }
-
-  // Of the window at pooled row p and column q, counting convolution rows low .. high - 1 alone.
-  const uint8_t* of(int64_t p, int64_t q, int64_t low, int64_t high) {
-    const Axis &y = job_.pool[0], &x = job_.pool[1];
-    const int64_t row = y.start(p), column = x.start(q);
-    if (row >= low && row + y.span() <= high && column >= 0 && column + x.span() <= x.size) return inner_;
-    for (int64_t cell = 0; cell < cells_; ++cell) {
-      const int64_t r = row + cell / x.kernel * y.dilation, s = column + cell % x.kernel * x.dilation;
-      border_[cell] = r >= low && r < high && s >= 0 && s < x.size;
-    }
-    return border_;
-  }
-
- private:
-  const ConvPoolJob& job_;
-  int64_t cells_;
-  uint8_t inner_[256], border_[256];
-};
+SWITCHGRAD_INLINE E* next_row(E* row, int64_t step) {
+  row += step;
+  __asm__("" : "+r"(row));
+  return row;
+}
 
 // Calls Kernel<E, rows, columns>::run for a chunk's size.
 template <template <class, int, int> class Kernel, class E, int Rows, int Columns, class... Args>

@@ -1,7 +1,7 @@
 // The gradient of the weights where a filter has few taps (a first layer's): lanes are filters.
 //
-// A winner's patch would fill but a part of a vector. So each cell of a window is asked in turn: the lanes whose winner
-// it is multiply what came back with the cell's patch, number by number; the others add 0.
+// A winner's patch would fill but a part of a vector. So each output of the convolution is asked in turn: the lanes
+// that won there multiply what came back with the output's patch, number by number; the others add 0.
 #pragma once
 
 #include "conv_pool/weight_gradient.h"
@@ -11,50 +11,87 @@ namespace {
 
 constexpr int numbers_of_sums = vector_bytes == 64 ? 26 : 12;
 
-// Windows of some pooled rows of one image, N filters.
+// What came back to the outputs of one band for N filters, and where the outputs' patches are.
 template <class E>
-struct FilterLanes {
+class BandOutputs {
+ public:
   static constexpr int N = lanes_of<E>;
-  using Lane = Int<E>;
 
-  const ConvPoolBackwardJob& job;
-  int64_t n, p, rows, first_row;
-  int64_t row_step;  // of the band
-  int64_t filter, count;
+  BandOutputs(const ConvPoolBackwardJob& job, int64_t row_step, int64_t most_rows)
+      : job_(job),
+        arrivals_(job),
+        row_step_(job.conv[0].stride * row_step),
+        column_step_(job.conv[1].stride * job.channels),
+        where_(most(job, most_rows)),
+        number_(most(job, most_rows) * N) {}
 
-  // Calls body(offset of a cell's patch in the band, what came back in the lanes that it won).
-  template <class F>
-  SWITCHGRAD_INLINE void for_each(const F& body) const {
-    const Axis &y = job.pool[0], &x = job.pool[1];
+  // Of windows: pooled rows p .. p + rows - 1 of image n, in a band from convolution row `first_row` on.
+  void read_windows(int64_t n, int64_t p, int64_t rows, int64_t first_row, int64_t filter, int64_t filters) {
+    const Axis &y = job_.pool[0], &x = job_.pool[1];
+    int64_t* where = where_.get();  // locals: what is stored might else be any member
+    E* number = number_.get();
+    const int64_t row_step = row_step_ * y.dilation, column_step = column_step_ * x.dilation;
     for (int64_t i = p; i < p + rows; ++i)
       for (int64_t q = 0; q < x.places; ++q) {
-        const int64_t at = ((n * y.places + i) * x.places + q) * job.filters + filter;
-        const auto grad = load_first<N>(static_cast<const E*>(job.grad) + at, count);
-        const auto codes = widen_codes<Lane, N, uint8_t>(load_first<N>(job.codes + at, count));
+        const int64_t at = ((n * y.places + i) * x.places + q) * job_.filters + filter;
+        const auto grad = load_first<N>(static_cast<const E*>(job_.grad) + at, filters);
+        const auto codes = widen_codes<Int<E>, N, uint8_t>(load_first<N>(job_.codes + at, filters));
+        const int64_t window = (y.start(i) - first_row) * row_step_ + x.start(q) * column_step_;
         for (int64_t r = y.first(i); r < y.last(i); ++r)
-          for (int64_t s = x.first(q); s < x.last(q); ++s) {
-            const int64_t row = (y.start(i) + r * y.dilation - first_row) * job.conv[0].stride;
-            const int64_t column = (x.start(q) + s * x.dilation) * job.conv[1].stride;
-            const auto won = codes == broadcast<Lane, N>(static_cast<Lane>(r * x.kernel + s));
-            body(row * row_step + column * job.channels, select(won, grad, Vec<E, N>{}));
+          for (int64_t s = x.first(q); s < x.last(q); ++s, number += N) {
+            *where++ = window + r * row_step + s * column_step;
+            const auto won = codes == broadcast<Int<E>, N>(static_cast<Int<E>>(r * x.kernel + s));
+            store(number, select(won, grad, Numbers<E>{}));
           }
       }
+    count_ = where - where_.get();
   }
+  // The same where windows overlap: convolution rows `row` .. row + rows - 1, the first of the band.
+  void read_outputs(int64_t n, int64_t row, int64_t rows, int64_t, int64_t filter, int64_t filters) {
+    count_ = 0;
+    for (int64_t i = 0; i < rows; ++i) {
+      arrivals_.go_to_row(n, row + i);
+      for (int64_t column = 0; column < job_.pool[1].size; ++column)
+        if (arrivals_.go_to_column(column)) {
+          where_[count_] = i * row_step_ + column * column_step_;
+          store(number_.get() + count_++ * N, arrivals_.at(filter, filters));
+        }
+    }
+  }
+
+  // Calls body(offset of an output's patch in the band, what came back in the lanes that won there).
+  template <class F>
+  SWITCHGRAD_INLINE void for_each(const F& body) const {
+    for (int64_t i = 0; i < count_; ++i) body(where_[i], load<Numbers<E>>(number_.get() + i * N));
+  }
+
+ private:
+  static int64_t most(const ConvPoolJob& job, int64_t rows) {
+    const int64_t windows = rows * job.pool[1].places * job.pool[0].kernel * job.pool[1].kernel;
+    return windows > rows * job.pool[1].size ? windows : rows * job.pool[1].size;
+  }
+  const ConvPoolBackwardJob& job_;
+  Arrivals<E> arrivals_;
+  int64_t row_step_, column_step_;
+  Scratch<int64_t> where_;
+  Scratch<E> number_;
+  int64_t count_ = 0;
 };
 
 template <class E, int R, int L, bool Finite = true>
 struct AddProducts {
   static constexpr int N = lanes_of<E>;
 
-  static void run(const FilterLanes<E>& lanes, const E* patches, E* sums, int64_t sums_row) {
+  __attribute__((noinline)) static void run(const BandOutputs<E>& outputs, const E* patches, int64_t row_step, E* sums,
+                                            int64_t sums_row) {
     Vec<E, N> sum[R][L] = {};
-    lanes.for_each([&](int64_t where, Vec<E, N> grad) {
-      const E* patch = patches + where;
+    outputs.for_each([&](int64_t where, Vec<E, N> grad) {
+      const E* row = patches + where;
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r)
+      for (int r = 0; r < R; ++r, row = next_row(row, row_step))
 #pragma GCC unroll 8
         for (int i = 0; i < L; ++i) {
-          const Vec<E, N> product = grad * broadcast<E, N>(patch[r * lanes.row_step + i]);
+          const Vec<E, N> product = grad * broadcast<E, N>(row[i]);
           // Lanes that did not win have a number of 0, which must not meet an infinity or NaN.
           sum[r][i] += Finite ? product : select(grad != 0, product, Vec<E, N>{});
         }
@@ -96,39 +133,53 @@ bool all_finite(const E* rows, int64_t count, int64_t row_step, int64_t width) {
 template <class E>
 bool has_few_taps(const ConvPoolJob& job) {
   constexpr int64_t instructions_of_a_message = 8;
-  const int64_t taps = job.conv[0].kernel * job.run(), cells = job.pool[0].kernel * job.pool[1].kernel;
+  const auto outputs = [](const Axis& a) { return a.kernel < a.stride ? a.kernel : a.stride; };  // for a window
+  const int64_t taps = job.conv[0].kernel * job.run();
   const int64_t filled = job.filters < lanes_of<E> ? job.filters : lanes_of<E>;
   const int64_t vectors = job.conv[0].kernel * rounded_up(job.run(), lanes_of<E>) / lanes_of<E>;
-  return taps * cells < (vectors + instructions_of_a_message) * filled;
+  return taps * outputs(job.pool[0]) * outputs(job.pool[1]) < (vectors + instructions_of_a_message) * filled;
+}
+
+// Rows of a band, as few as keep what came back to its outputs in the nearest cache too.
+template <class E>
+int64_t rows_of_lanes(const ConvPoolJob& job, int64_t row_bytes) {
+  constexpr int64_t room = (12 << 10) / vector_bytes;
+  const bool overlap = windows_overlap(job);
+  const int64_t outputs = overlap ? job.pool[1].size : job.pool[1].places * job.pool[0].kernel * job.pool[1].kernel;
+  const int64_t rows = (overlap ? rows_of_outputs : rows_of_windows)(job, row_bytes), fit = room / outputs;
+  return rows <= fit ? rows : fit < 1 ? 1 : fit;
 }
 
 // Filters begin .. end - 1.
 template <class E>
-void weight_gradient_by_cells(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
+void weight_gradient_by_outputs(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
   constexpr int N = lanes_of<E>;
   const Chunks chunks(job, numbers_of_sums, 1);
   Band<E> band(job, true);
+  const bool overlap = windows_overlap(job);
+  const int64_t together = rows_of_lanes<E>(job, band.row_bytes());
+  BandOutputs<E> outputs(job, band.row_step(), together);
   const int64_t vectors = rounded_up(end - begin, N) / N, size = chunks.filter_size() * N;
   const Scratch<E> sums(vectors * size);
   for (int64_t i = 0; i < vectors * size; ++i) sums[i] = 0;
-  for_each_band(
-      job, band, rows_of_messages<E>(job, band.row_bytes()),
-      [&](int64_t n, int64_t p, int64_t rows, int64_t first, const E* patches) {
-        const int64_t conv_rows = conv_end(job.pool[0], p + rows - 1) - first;
-        const bool finite = all_finite(patches, (conv_rows - 1) * job.conv[0].stride + job.conv[0].kernel,
-                                       band.row_step(), band.row_bytes() / static_cast<int64_t>(sizeof(E)));
-        for (int64_t v = 0; v < vectors; ++v) {
-          const FilterLanes<E> lanes{job, n, p, rows, first, band.row_step(), begin + v * N, end - begin - v * N};
-          for (int64_t c = 0; c < chunks.count(); ++c) {
-            const E* from = patches + chunks.in_patch(chunks[c], band.row_step());
-            E* to = sums.get() + v * size + chunks.in_filter(chunks[c]) * N;
-            if (finite)
-              with_chunk<AddFiniteProducts, E, numbers_of_sums>(chunks[c], lanes, from, to, chunks.row_size());
-            else
-              with_chunk<AddAnyProducts, E, numbers_of_sums>(chunks[c], lanes, from, to, chunks.row_size());
-          }
-        }
-      });
+  const auto read = overlap ? &BandOutputs<E>::read_outputs : &BandOutputs<E>::read_windows;
+  const auto add = [&](int64_t n, int64_t place, int64_t rows, int64_t first, int64_t seen, const E* patches) {
+    const bool finite = all_finite(patches, seen, band.row_step(), band.row_bytes() / static_cast<int64_t>(sizeof(E)));
+    for (int64_t v = 0; v < vectors; ++v) {
+      (outputs.*read)(n, place, rows, first, begin + v * N, end - begin - v * N);
+      for (int64_t c = 0; c < chunks.count(); ++c) {
+        const E* from = patches + chunks.in_patch(chunks[c], band.row_step());
+        E* to = sums.get() + v * size + chunks.in_filter(chunks[c]) * N;
+        if (finite)
+          with_chunk<AddFiniteProducts, E, numbers_of_sums>(chunks[c], outputs, from, band.row_step(), to,
+                                                            chunks.row_size());
+        else
+          with_chunk<AddAnyProducts, E, numbers_of_sums>(chunks[c], outputs, from, band.row_step(), to,
+                                                         chunks.row_size());
+      }
+    }
+  };
+  overlap ? for_each_band_of_outputs(job, band, together, add) : for_each_band(job, band, together, add);
   for (int64_t k = begin; k < end; ++k) {
     const int64_t lane = (k - begin) % N;
     write_filter(job, k, sums.get() + (k - begin) / N * size + lane, chunks.row_size(), N);
@@ -138,7 +189,7 @@ void weight_gradient_by_cells(const ConvPoolBackwardJob& job, int64_t begin, int
 template <class E>
 void conv_pool_weight_gradient(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
   if (job.bias_grad) bias_gradient<E>(job, begin, end);
-  if (has_few_taps<E>(job)) return weight_gradient_by_cells<E>(job, begin, end);
+  if (has_few_taps<E>(job)) return weight_gradient_by_outputs<E>(job, begin, end);
   weight_gradient_by_winners<E>(job, begin, end);
 }
 

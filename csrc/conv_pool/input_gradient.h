@@ -1,138 +1,121 @@
 // The gradient of the input: each winner's patch receives its filter, times what came back.
 //
-// The winners of a window are sorted by the convolution output that they won; a chunk of that output's patch stays in
-// registers while the filters go by. Threads share out blocks of input rows; what a block's windows send beyond it is
+// Each output of the convolution has a list of the filters that won there; a chunk of the output's patch stays in
+// registers while they go by. Threads share out blocks of input rows; what a block's windows send beyond it is
 // left to the neighbours, so nothing is added twice and the order of additions depends on nothing but the windows.
 #pragma once
 
 #include "conv_pool/chunks.h"
+#include "conv_pool/messages.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
 
-// A chunk is small enough for a block of filters to stay in the nearest cache beside it.
-constexpr int vectors_of_patch = 12;
+// A chunk is small enough for a block of filters to stay near, and a list long enough to be worth loading it.
+constexpr int vectors_of_patch = 10;
 
 template <class E>
 int64_t filters_of_block(const Chunks& chunks, int64_t filters) {
-  constexpr int64_t room = 20 << 10;
+  constexpr int64_t room = 40 << 10, N = lanes_of<E>;
   int64_t most = 1;
   for (int64_t c = 0; c < chunks.count(); ++c) {
-    const int64_t vectors = chunks[c].rows * chunks[c].columns;
-    if (vectors > most) most = vectors;
+    if (chunks[c].units() > most) most = chunks[c].units();
   }
   const int64_t together = room / (most * vector_bytes), blocks = (filters + together - 1) / together;
-  return (filters + blocks - 1) / blocks;
+  return rounded_up((filters + blocks - 1) / blocks, N);
 }
 
-// The messages of some pooled cells by cell of the batch, block of filters and cell of the window: a list for each.
+// The messages of some convolution rows: for each output and block of filters a list.
 template <class E>
-class SortedMessages {
+class OutputMessages {
  public:
-  SortedMessages(const ConvPoolBackwardJob& job, int64_t filter_size, int64_t filters_of_block, int64_t row_step)
+  static constexpr int N = lanes_of<E>;
+
+  OutputMessages(const ConvPoolBackwardJob& job, int64_t filters_of_block, int64_t row_step)
       : job_(job),
-        valid_(job),
-        lists_(valid_.cells() + 1),
+        arrivals_(job),
         block_(filters_of_block),
-        blocks_((job.filters + filters_of_block - 1) / filters_of_block),
-        filter_size_(filter_size),
+        blocks_((job.filters + block_ - 1) / block_),
         row_step_(row_step),
-        most_(pixels_together(lists_ * blocks_ * block_)),
-        messages_(most_ * blocks_ * lists_ * block_),
-        count_(most_ * blocks_ * lists_),
-        patches_(most_ * valid_.cells()) {}
-
-  int64_t most() const { return most_; }
-  int64_t blocks() const { return blocks_; }
-  void clear() { pixels_ = 0; }
-
-  // The window at pooled row p, column q of image n; convolution rows low .. high - 1 take part. Patches are counted
-  // from `origin`, a padded row.
-  void add(int64_t n, int64_t p, int64_t q, int64_t low, int64_t high, int64_t origin) {
-    const Axis &y = job_.pool[0], &x = job_.pool[1];
-    const int64_t pixel = (n * y.places + p) * x.places + q, cells = valid_.cells();
-    const E* grad = static_cast<const E*>(job_.grad) + pixel * job_.filters;
-    const uint8_t* codes = job_.codes + pixel * job_.filters;
-    const uint8_t* valid = valid_.of(p, q, low, high);
-    for (int64_t cell = 0; cell < cells; ++cell)
-      patches_[pixels_ * cells + cell] =
-          ((y.start(p) + cell / x.kernel * y.dilation) * job_.conv[0].stride - origin) * row_step_ +
-          (x.start(q) + cell % x.kernel * x.dilation) * job_.conv[1].stride * job_.channels;
-    for (int64_t b = 0; b < blocks_; ++b) {
-      const int64_t begin = b * block_, end = begin + block_ < job_.filters ? begin + block_ : job_.filters;
-      sort(grad, codes, valid, begin, end, (pixels_ * blocks_ + b) * lists_);
-    }
-    ++pixels_;
+        lists_(rows() * job.pool[1].size * blocks_, block_),
+        outputs_(rows() * job.pool[1].size) {
+    for (int lane = 0; lane < N; ++lane) lanes_[lane] = lane;
   }
 
-  // Calls body(patch, messages, count) for each cell of each window that has messages from block b.
+  int64_t blocks() const { return blocks_; }
+
+  // Rows that are read before they are sent: as many as make it worth loading all filters.
+  int64_t rows() const {
+    constexpr int64_t outputs = 192;
+    return job_.pool[1].size < outputs ? outputs / job_.pool[1].size : 1;
+  }
+  void clear() { count_ = 0; }
+
+  // Convolution row `row` of image n; patches are counted from `origin`, a padded row.
+  void read(int64_t n, int64_t row, int64_t origin) {
+    arrivals_.go_to_row(n, row);
+    const int64_t start = (row * job_.conv[0].stride - origin) * row_step_;
+    for (int64_t column = 0; column < job_.pool[1].size; ++column) {
+      if (!arrivals_.go_to_column(column)) continue;
+      for (int64_t b = 0; b < blocks_; ++b) read_block(b, count_ * blocks_ + b);
+      outputs_[count_++] = start + column * job_.conv[1].stride * job_.channels;
+    }
+  }
+
+  // Calls body(patch, messages) for each output that has messages from block b.
   template <class F>
   SWITCHGRAD_INLINE void for_each(int64_t b, const F& body) const {
-    const int64_t cells = valid_.cells();
-    for (int64_t pixel = 0; pixel < pixels_; ++pixel) {
-      const int64_t list = (pixel * blocks_ + b) * lists_;
-      for (int64_t cell = 0; cell < cells; ++cell)
-        if (count_[list + cell] > 0)
-          body(patches_[pixel * cells + cell], messages_.get() + (list + cell) * block_, count_[list + cell]);
+    for (int64_t i = 0; i < count_; ++i) {
+      const Messages<E> messages = lists_[i * blocks_ + b];
+      if (messages.count > 0) body(outputs_[i], messages);
     }
   }
 
  private:
-  static int64_t pixels_together(int64_t messages_of_pixel) {
-    constexpr int64_t room = 1 << 14;
-    const int64_t pixels = room / messages_of_pixel;
-    return pixels < 8 ? 8 : pixels > 64 ? 64 : pixels;
-  }
-
-  // What has no winner goes to a last list, which nobody reads: a branch here would be taken at random.
-  void sort(const E* grad, const uint8_t* codes, const uint8_t* valid, int64_t begin, int64_t end, int64_t list) {
-    const int64_t cells = valid_.cells();
-    int32_t* count = count_.get() + list;
-    Message<E>* messages = messages_.get() + list * block_;
-    for (int64_t cell = 0; cell <= cells; ++cell) count[cell] = 0;
-    for (int64_t k = begin; k < end; ++k) {
-      const int64_t code = codes[k];
-      const int64_t arrives = static_cast<int64_t>(valid[code]) & static_cast<int64_t>(grad[k] != 0);
-      const int64_t slot = cells + (code - cells) * arrives;
-      messages[slot * block_ + count[slot]++] = {static_cast<int32_t>(k * filter_size_), grad[k]};
-    }
+  void read_block(int64_t b, int64_t list) {
+    const int64_t begin = b * block_, end = begin + block_ < job_.filters ? begin + block_ : job_.filters;
+    int64_t count = 0;
+    for (int64_t k = begin; k < end; k += N)
+      count = lists_.append(list, count, lanes_ + static_cast<Int<E>>(k), arrivals_.at(k, end - k));
+    lists_.set_count(list, count);
   }
 
   const ConvPoolBackwardJob& job_;
-  ValidCodes valid_;
-  int64_t lists_, block_, blocks_, filter_size_, row_step_, most_;
-  Scratch<Message<E>> messages_;
-  Scratch<int32_t> count_;
-  Scratch<int64_t> patches_;
-  int64_t pixels_ = 0;
+  Arrivals<E> arrivals_;
+  int64_t block_, blocks_, row_step_;
+  Lists<E> lists_;
+  Scratch<int64_t> outputs_;
+  int64_t count_ = 0;
+  Places<E> lanes_;
 };
 
 template <class E, int R, int V>
 struct AddFilters {
   static constexpr int N = lanes_of<E>;
 
-  static void run(const SortedMessages<E>& messages, int64_t block, const E* filters, int64_t filter_row, E* patches,
-                  int64_t row_step, int64_t last_lanes) {
-    messages.for_each(block, [&](int64_t where, const Message<E>* list, int64_t count) {
+  __attribute__((noinline)) static void run(const OutputMessages<E>& messages, int64_t block, const E* filters,
+                                            E* patches, int64_t row_step, int64_t last_lanes) {
+    messages.for_each(block, [&](int64_t where, const Messages<E>& list) {
       E* patch = patches + where;
       Vec<E, N> sum[R][V];
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r)
+      for (int r = 0; r < R; ++r, patch = next_row(patch, row_step))
 #pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) sum[r][v] = load<Vec<E, N>>(patch + r * row_step + v * N);
-      for (int64_t i = 0; i < count; ++i) {
-        const E* filter = filters + list[i].where;
-        const auto number = broadcast<E, N>(list[i].number);
+        for (int v = 0; v < V; ++v) sum[r][v] = load<Vec<E, N>>(patch + v * N);
+      for (int64_t i = 0; i < list.count; ++i) {
+        const E* filter = filters + static_cast<int64_t>(list.where[i]) * (R * V * N);
+        const auto number = broadcast<E, N>(list.number[i]);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-          for (int v = 0; v < V; ++v) sum[r][v] += number * load<Vec<E, N>>(filter + r * filter_row + v * N);
+          for (int v = 0; v < V; ++v) sum[r][v] += number * load<Vec<E, N>>(filter + (r * V + v) * N);
       }
+      patch = patches + where;
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
+      for (int r = 0; r < R; ++r, patch = next_row(patch, row_step)) {
 #pragma GCC unroll 8
-        for (int v = 0; v + 1 < V; ++v) store(patch + r * row_step + v * N, sum[r][v]);
-        store_first<N>(patch + r * row_step + (V - 1) * N, sum[r][V - 1], last_lanes);
+        for (int v = 0; v + 1 < V; ++v) store(patch + v * N, sum[r][v]);
+        store_first<N>(patch + (V - 1) * N, sum[r][V - 1], last_lanes);
       }
     });
   }
@@ -143,19 +126,32 @@ int64_t packed_filters_size(const ConvPoolJob& job) {
   return job.filters * Chunks(job, vectors_of_patch, lanes_of<E>).filter_size();
 }
 
-// Filter by filter, its rows padded with zeros to whole vectors.
+// Chunk by chunk, in each filter by filter, so that a block of filters fills the caches evenly; the last vector of a
+// run is padded with zeros.
 template <class E>
 void pack_filters(const ConvPoolJob& job, const FilterBank& bank, void* packed) {
   const Chunks chunks(job, vectors_of_patch, lanes_of<E>);
   const auto* weight = static_cast<const E*>(bank.weight);
   E* to = static_cast<E*>(packed);
-  for (int64_t k = 0; k < job.filters; ++k)
-    for (int64_t r = 0; r < job.conv[0].kernel; ++r) {
-      for (int64_t s = 0; s < job.conv[1].kernel; ++s)
-        for (int64_t c = 0; c < job.channels; ++c)
-          *to++ = weight[k * bank.stride[0] + c * bank.stride[1] + r * bank.stride[2] + s * bank.stride[3]];
-      for (int64_t i = job.run(); i < chunks.row_size(); ++i) *to++ = 0;
-    }
+  for (int64_t i = 0; i < chunks.count(); ++i)
+    for (int64_t k = 0; k < job.filters; ++k)
+      for (int64_t r = chunks[i].row; r < chunks[i].row + chunks[i].rows; ++r) {
+        const int64_t first = chunks[i].column * lanes_of<E>, numbers = chunks[i].columns * lanes_of<E>;
+        const E* row = weight + k * bank.stride[0] + r * bank.stride[2];
+        int64_t s = first / job.channels, c = first % job.channels;
+        for (int64_t n = 0; n < numbers; c = 0, ++s) {
+          const int64_t count = job.channels - c < numbers - n ? job.channels - c : numbers - n;
+          const E* from = row + c * bank.stride[1] + s * bank.stride[3];
+          if (s >= job.conv[1].kernel)
+            for (int64_t j = 0; j < count; ++j) to[n + j] = 0;
+          else if (bank.stride[1] == 1)
+            std::memcpy(to + n, from, static_cast<size_t>(count) * sizeof(E));
+          else
+            for (int64_t j = 0; j < count; ++j) to[n + j] = from[j * bank.stride[1]];
+          n += count;
+        }
+        to += numbers;
+      }
 }
 
 // How many padded input rows a block has: few enough for the second cache, the same however many threads there are.
@@ -221,15 +217,15 @@ class Block {
 
 // Adds what the messages say to the patches of a block, which starts at `origin`.
 template <class E>
-void send(const ConvPoolBackwardJob& job, const Chunks& chunks, const SortedMessages<E>& messages, E* origin,
+void send(const ConvPoolBackwardJob& job, const Chunks& chunks, const OutputMessages<E>& messages, E* origin,
           int64_t row_step) {
   const auto* filters = static_cast<const E*>(job.weight);
   for (int64_t c = 0; c < chunks.count(); ++c) {
     const Chunk& chunk = chunks[c];
     for (int64_t b = 0; b < messages.blocks(); ++b)
-      with_chunk<AddFilters, E, vectors_of_patch>(chunk, messages, b, filters + chunks.in_filter(chunk),
-                                                  chunks.row_size(), origin + chunks.in_patch(chunk, row_step),
-                                                  row_step, chunk.last_numbers);
+      with_chunk<AddFilters, E, vectors_of_patch>(
+          chunk, messages, b, filters, origin + chunks.in_patch(chunk, row_step), row_step, chunk.last_numbers);
+    filters += job.filters * chunk.units() * lanes_of<E>;
   }
 }
 
@@ -240,7 +236,7 @@ void conv_pool_input_gradient(const ConvPoolBackwardJob& job, int64_t begin, int
   const Axis &y = job.conv[0], &pool = job.pool[0];
   const int64_t rows = rows_of_block<E>(job), blocks = (y.size + rows - 1) / rows;
   Block<E> block(job, rows < y.size ? rows : y.size);
-  SortedMessages<E> messages(job, chunks.filter_size(), filters_of_block<E>(chunks, job.filters), block.row_step());
+  OutputMessages<E> messages(job, filters_of_block<E>(chunks, job.filters), block.row_step());
   for (int64_t item = begin; item < end; ++item) {
     const int64_t n = item / blocks, h_begin = item % blocks * rows;
     const int64_t h_end = h_begin + rows < y.size ? h_begin + rows : y.size;
@@ -249,13 +245,9 @@ void conv_pool_input_gradient(const ConvPoolBackwardJob& job, int64_t begin, int
     // Convolution rows whose patch meets the block.
     const int64_t low = first < y.kernel ? 0 : (first - y.kernel) / y.stride + 1;
     const int64_t high = (last - 1) / y.stride + 1 < pool.size ? (last - 1) / y.stride + 1 : pool.size;
-    const int64_t p_begin = low < high ? pool.covering_begin(low) : 0;
-    const int64_t p_end = low < high ? pool.covering_end(high - 1) : 0;
-    const int64_t places = job.pool[1].places, pixels = (p_end - p_begin) * places;
-    for (int64_t i = 0; i < pixels; i += messages.most()) {
+    for (int64_t row = low; row < high; row += messages.rows()) {
       messages.clear();
-      for (int64_t j = i; j < i + messages.most() && j < pixels; ++j)
-        messages.add(n, p_begin + j / places, j % places, low, high, first);
+      for (int64_t i = row; i < row + messages.rows() && i < high; ++i) messages.read(n, i, first);
       send(job, chunks, messages, block.at(first, 0), block.row_step());
     }
     block.write(n, h_begin, h_end);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "conv_pool/chunks.h"
+#include "conv_pool/messages.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
@@ -16,16 +17,16 @@ template <class E, int R, int V>
 struct AddPatches {
   static constexpr int N = lanes_of<E>;
 
-  static void run(const Message<E>* messages, int64_t count, const E* patches, int64_t row_step, E* filter,
-                  int64_t filter_row) {
+  __attribute__((noinline)) static void run(const Messages<E>& messages, const E* patches, int64_t row_step, E* filter,
+                                            int64_t filter_row) {
     Vec<E, N> sum[R][V] = {};
-    for (int64_t i = 0; i < count; ++i) {
-      const E* patch = patches + messages[i].where;
-      const auto number = broadcast<E, N>(messages[i].number);
+    for (int64_t i = 0; i < messages.count; ++i) {
+      const E* row = patches + messages.where[i];
+      const auto number = broadcast<E, N>(messages.number[i]);
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r)
+      for (int r = 0; r < R; ++r, row = next_row(row, row_step))
 #pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) sum[r][v] += number * load<Vec<E, N>>(patch + r * row_step + v * N);
+        for (int v = 0; v < V; ++v) sum[r][v] += number * load<Vec<E, N>>(row + v * N);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
@@ -37,88 +38,150 @@ struct AddPatches {
   }
 };
 
-// The messages of some pooled rows of one image, filter by filter.
+// The messages of some rows of one image, for N filters at a time: a message from each window.
 template <class E>
-class FilterMessages {
+class WindowMessages {
  public:
-  FilterMessages(const ConvPoolBackwardJob& job, int64_t row_step, int64_t most_pixels)
-      : job_(job), valid_(job), windows_(most_pixels), inside_(most_pixels), messages_(most_pixels + 1) {
-    const Axis &y = job.pool[0], &x = job.pool[1];
+  static constexpr int N = lanes_of<E>;
+  using Lane = Int<E>;
+
+  WindowMessages(const ConvPoolBackwardJob& job, int64_t row_step, int64_t most_rows)
+      : job_(job),
+        windows_(rounded_up(most_rows * job.pool[1].places, N)),
+        lists_(N, rounded_up(most_rows * job.pool[1].places, N)) {
     row_step_ = job.conv[0].stride * row_step;
     column_step_ = job.conv[1].stride * job.channels;
-    for (int64_t code = 0; code < 256; ++code)
-      of_code_[code] = code < valid_.cells() ? static_cast<int32_t>(code / x.kernel * y.dilation * row_step_ +
-                                                                    code % x.kernel * x.dilation * column_step_)
-                                             : 0;
   }
 
   // Pooled rows p .. p + rows - 1 of image n, whose band starts at convolution row `first_row`.
   void go_to(int64_t n, int64_t p, int64_t rows, int64_t first_row) {
     const Axis &y = job_.pool[0], &x = job_.pool[1];
     first_pixel_ = (n * y.places + p) * x.places;
-    first_place_ = p;
     pixels_ = 0;
-    all_inside_ = true;
     for (int64_t i = p; i < p + rows; ++i)
-      for (int64_t q = 0; q < x.places; ++q, ++pixels_) {
-        windows_[pixels_] = static_cast<int32_t>((y.start(i) - first_row) * row_step_ + x.start(q) * column_step_);
-        inside_[pixels_] = valid_.all(i, q);
-        all_inside_ &= inside_[pixels_] != 0;
-      }
+      for (int64_t q = 0; q < x.places; ++q)
+        windows_[pixels_++] = {lane((y.start(i) - first_row) * row_step_ + x.start(q) * column_step_), lane(y.first(i)),
+                               lane(y.last(i)), lane(x.first(q)), lane(x.last(q))};
+    for (int64_t i = pixels_; i % N != 0; ++i) windows_[i] = {};  // no cell: nobody wins
   }
 
-  void read(int64_t filter) {
-    if (all_inside_) return collect(filter, [](int64_t, uint8_t) { return true; });
-    collect(filter, [this](int64_t pixel, uint8_t code) { return inside_[pixel] || is_valid(pixel, code); });
+  // Of filters k .. k + filters - 1, at most N.
+  void read(int64_t k, int64_t filters) {
+    for (int64_t i = 0; i < filters; ++i) lists_.set_count(i, 0);
+    for (int64_t first = 0; first < pixels_; first += N) {
+      Places<E> where[N];
+      Numbers<E> number[N];
+#pragma GCC unroll 16
+      for (int i = 0; i < N; ++i) read_pixel(first + i, k, filters, where[i], number[i]);
+      transpose<Lane, N>(where);
+      transpose<E, N>(number);
+#pragma GCC unroll 16
+      for (int i = 0; i < N; ++i)
+        if (i < filters) lists_.set_count(i, lists_.append(i, lists_.count(i), where[i], number[i]));
+    }
   }
-  const Message<E>* begin() const { return messages_.get(); }
-  int64_t count() const { return count_; }
+  Messages<E> operator[](int64_t i) const { return lists_[i]; }
 
  private:
-  // Without branches where all windows lie inside: which messages arrive is as good as random.
-  template <class F>
-  SWITCHGRAD_INLINE void collect(int64_t filter, const F& is_inside) {
-    const E* grad = static_cast<const E*>(job_.grad) + first_pixel_ * job_.filters + filter;
-    const uint8_t* codes = job_.codes + first_pixel_ * job_.filters + filter;
-    const int64_t cells = valid_.cells();
-    Message<E>* const messages = messages_.get();
-    int64_t count = 0;
-    for (int64_t i = 0; i < pixels_; ++i) {
-      const int64_t code = codes[i * job_.filters];
-      const E number = grad[i * job_.filters];
-      messages[count] = {windows_[i] + of_code_[code], number};
-      count += static_cast<int64_t>(code < cells) & static_cast<int64_t>(number != 0) &
-               static_cast<int64_t>(is_inside(i, static_cast<uint8_t>(code)));
-    }
-    count_ = count;
-  }
+  struct Window {
+    Lane where, row_begin, row_end, column_begin, column_end;  // of its first cell; those within the output
+  };
+  static Lane lane(int64_t number) { return static_cast<Lane>(number); }
 
-  bool is_valid(int64_t pixel, uint8_t code) {
-    const int64_t places = job_.pool[1].places;
-    return valid_.of(first_place_ + pixel / places, pixel % places, 0, job_.pool[0].size)[code];
+  SWITCHGRAD_INLINE void read_pixel(int64_t i, int64_t k, int64_t filters, Places<E>& where, Numbers<E>& number) const {
+    const Axis &y = job_.pool[0], &x = job_.pool[1];
+    const int64_t at = (first_pixel_ + (i < pixels_ ? i : pixels_ - 1)) * job_.filters + k;
+    const Window& window = windows_[i];
+    const auto codes = widen_codes<Lane, N, uint8_t>(load_first<N>(job_.codes + at, filters));
+    const Places<E> row = (codes * lane((1 << 16) / x.kernel + 1)) >> 16, column = codes - row * lane(x.kernel);
+    const auto inside = (row >= window.row_begin) & (row < window.row_end) & (column >= window.column_begin) &
+                        (column < window.column_end);
+    where = row * lane(y.dilation * row_step_) + column * lane(x.dilation * column_step_) + window.where;
+    number = select(inside, load_first<N>(static_cast<const E*>(job_.grad) + at, filters), Numbers<E>{});
   }
 
   const ConvPoolBackwardJob& job_;
-  ValidCodes valid_;
-  int64_t row_step_, column_step_, first_pixel_ = 0, first_place_ = 0, pixels_ = 0, count_ = 0;
-  Scratch<int32_t> windows_;
-  Scratch<uint8_t> inside_;
-  Scratch<Message<E>> messages_;
-  int32_t of_code_[256];
-  bool all_inside_ = true;
+  int64_t row_step_, column_step_, first_pixel_ = 0, pixels_ = 0;
+  Scratch<Window> windows_;
+  Lists<E> lists_;
 };
 
-// Pooled rows of a band: few enough for their patches to stay in the nearest cache and for a sum not to lose digits,
-// and enough for a filter's sums to be worth loading.
+// The same where windows overlap: a message from each convolution output that won any, with the sum of what came back.
 template <class E>
-int64_t rows_of_messages(const ConvPoolJob& job, int64_t row_bytes) {
-  constexpr int64_t room = 12 << 10, most_room = 48 << 10, least_pixels = 24, most_pixels = 256;
-  const int64_t step = job.pool[0].stride * job.conv[0].stride * row_bytes + 1, places = job.pool[1].places;
-  int64_t rows = room / step;
-  if (rows * places < least_pixels) rows = (least_pixels + places - 1) / places;
+class OverlapMessages {
+ public:
+  static constexpr int N = lanes_of<E>;
+  using Lane = Int<E>;
+
+  OverlapMessages(const ConvPoolBackwardJob& job, int64_t row_step, int64_t most_rows)
+      : job_(job),
+        arrivals_(job),
+        row_step_(job.conv[0].stride * row_step),
+        column_step_(job.conv[1].stride * job.channels),
+        lists_(N, most_rows * rounded_up(job.pool[1].size, N)) {
+    for (int lane = 0; lane < N; ++lane) columns_[lane] = static_cast<Lane>(lane * column_step_);
+  }
+
+  // Convolution rows `row` .. row + rows - 1 of image n, whose band starts there.
+  void go_to(int64_t n, int64_t row, int64_t rows, int64_t) {
+    image_ = n;
+    row_ = row;
+    rows_ = rows;
+  }
+
+  // Of filters k .. k + filters - 1, at most N.
+  void read(int64_t k, int64_t filters) {
+    for (int64_t i = 0; i < filters; ++i) lists_.set_count(i, 0);
+    for (int64_t row = 0; row < rows_; ++row) {
+      arrivals_.go_to_row(image_, row_ + row);
+      for (int64_t column = 0; column < job_.pool[1].size; column += N)
+        read_outputs(static_cast<Lane>(row * row_step_ + column * column_step_), column, k, filters);
+    }
+  }
+  Messages<E> operator[](int64_t i) const { return lists_[i]; }
+
+ private:
+  void read_outputs(Lane first, int64_t column, int64_t k, int64_t filters) {
+    Numbers<E> number[N];
+#pragma GCC unroll 16
+    for (int i = 0; i < N; ++i)
+      number[i] = column + i < job_.pool[1].size && arrivals_.go_to_column(column + i) ? arrivals_.at(k, filters)
+                                                                                       : Numbers<E>{};
+    transpose<E, N>(number);
+#pragma GCC unroll 16
+    for (int i = 0; i < N; ++i)
+      if (i < filters) lists_.set_count(i, lists_.append(i, lists_.count(i), columns_ + first, number[i]));
+  }
+
+  const ConvPoolBackwardJob& job_;
+  Arrivals<E> arrivals_;
+  int64_t row_step_, column_step_, image_ = 0, row_ = 0, rows_ = 0;
+  Lists<E> lists_;
+  Places<E> columns_;
+};
+
+// Rows of a band, of which each moves it by `step` bytes and has some messages for a filter: few enough rows for their
+// patches to stay in the nearest cache and for a sum not to lose digits, and enough for a filter's sums to be worth
+// loading.
+inline int64_t rows_of_band(int64_t step, int64_t messages, int64_t all) {
+  constexpr int64_t room = 12 << 10, most_room = 48 << 10, least = 24, most = 256;
+  int64_t rows = room / (step + 1);
+  if (rows * messages < least) rows = (least + messages - 1) / messages;
   if (rows * step > most_room) rows = most_room / step;
-  if (rows * places > most_pixels) rows = most_pixels / places;
-  return rows < 1 ? 1 : rows > job.pool[0].places ? job.pool[0].places : rows;
+  if (rows * messages > most) rows = most / messages;
+  return rows < 1 ? 1 : rows > all ? all : rows;
+}
+
+inline bool windows_overlap(const ConvPoolJob& job) { return job.pool[0].overlaps() || job.pool[1].overlaps(); }
+
+// Pooled rows of a band, and convolution rows where windows overlap.
+inline int64_t rows_of_windows(const ConvPoolJob& job, int64_t row_bytes) {
+  return rows_of_band(job.pool[0].stride * job.conv[0].stride * row_bytes, job.pool[1].places, job.pool[0].places);
+}
+inline int64_t rows_of_outputs(const ConvPoolJob& job, int64_t row_bytes) {
+  const int64_t stride = job.pool[0].stride;
+  return rows_of_band(job.conv[0].stride * row_bytes, (job.pool[1].places + stride - 1) / stride,
+                      conv_end(job.pool[0], job.pool[0].places - 1));
 }
 
 // The gradient of the bias: what came back through filters begin .. end - 1, image by image.
@@ -154,17 +217,44 @@ void write_filter(const ConvPoolBackwardJob& job, int64_t k, const E* sums, int6
             sums[(r * row_size + s * job.channels + c) * step];
 }
 
-// Calls body(n, p, rows, first convolution row, patches) for bands of pooled rows.
+// Calls body(n, p, rows, first convolution row, rows of patches, patches) for bands of pooled rows.
 template <class E, class F>
 void for_each_band(const ConvPoolBackwardJob& job, Band<E>& band, int64_t together, const F& body) {
   for (int64_t n = 0; n < job.batch; ++n)
     for (int64_t p = 0; p < job.pool[0].places; p += together) {
       const int64_t rows = p + together < job.pool[0].places ? together : job.pool[0].places - p;
       const int64_t first = conv_begin(job.pool[0], p), last = conv_end(job.pool[0], p + rows - 1);
-      if (last > first)
-        body(n, p, rows, first,
-             band.rows(n, first * job.conv[0].stride, (last - 1) * job.conv[0].stride + job.conv[0].kernel));
+      const int64_t begin = first * job.conv[0].stride, end = (last - 1) * job.conv[0].stride + job.conv[0].kernel;
+      if (last > first) body(n, p, rows, first, end - begin, band.rows(n, begin, end));
     }
+}
+
+// The same for bands of convolution rows.
+template <class E, class F>
+void for_each_band_of_outputs(const ConvPoolBackwardJob& job, Band<E>& band, int64_t together, const F& body) {
+  const int64_t end = conv_end(job.pool[0], job.pool[0].places - 1), stride = job.conv[0].stride;
+  for (int64_t n = 0; n < job.batch; ++n)
+    for (int64_t row = 0; row < end; row += together) {
+      const int64_t rows = row + together < end ? together : end - row;
+      const int64_t seen = (rows - 1) * stride + job.conv[0].kernel;
+      body(n, row, rows, row, seen, band.rows(n, row * stride, row * stride + seen));
+    }
+}
+
+// Adds to the sums of filters begin .. end - 1 what the messages of one band say.
+template <class E, class AllMessages>
+void add_band(AllMessages& messages, const Chunks& chunks, const E* patches, int64_t row_step, int64_t begin,
+              int64_t end, E* sums) {
+  constexpr int N = lanes_of<E>;
+  for (int64_t k = begin; k < end; k += N) {
+    const int64_t filters = end - k < N ? end - k : N;
+    messages.read(k, filters);
+    for (int64_t c = 0; c < chunks.count(); ++c)
+      for (int64_t i = 0; i < filters; ++i)
+        with_chunk<AddPatches, E, vectors_of_sums>(
+            chunks[c], messages[i], patches + chunks.in_patch(chunks[c], row_step), row_step,
+            sums + (k + i - begin) * chunks.filter_size() + chunks.in_filter(chunks[c]), chunks.row_size());
+  }
 }
 
 // Filters begin .. end - 1.
@@ -172,20 +262,24 @@ template <class E>
 void weight_gradient_by_winners(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
   const Chunks chunks(job, vectors_of_sums, lanes_of<E>);
   Band<E> band(job, job.run() % lanes_of<E> == 0);
-  const int64_t together = rows_of_messages<E>(job, band.row_bytes()), size = chunks.filter_size();
-  FilterMessages<E> messages(job, band.row_step(), together * job.pool[1].places);
+  const int64_t size = chunks.filter_size();
   const Scratch<E> sums((end - begin) * size);
   for (int64_t i = 0; i < (end - begin) * size; ++i) sums[i] = 0;
-  for_each_band(job, band, together, [&](int64_t n, int64_t p, int64_t rows, int64_t first, const E* patches) {
-    messages.go_to(n, p, rows, first);
-    for (int64_t k = begin; k < end; ++k) {
-      messages.read(k);
-      for (int64_t c = 0; c < chunks.count(); ++c)
-        with_chunk<AddPatches, E, vectors_of_sums>(
-            chunks[c], messages.begin(), messages.count(), patches + chunks.in_patch(chunks[c], band.row_step()),
-            band.row_step(), sums.get() + (k - begin) * size + chunks.in_filter(chunks[c]), chunks.row_size());
-    }
-  });
+  const auto add = [&](auto& messages) {
+    return [&](int64_t n, int64_t place, int64_t rows, int64_t first, int64_t, const E* patches) {
+      messages.go_to(n, place, rows, first);
+      add_band<E>(messages, chunks, patches, band.row_step(), begin, end, sums.get());
+    };
+  };
+  if (windows_overlap(job)) {
+    const int64_t together = rows_of_outputs(job, band.row_bytes());
+    OverlapMessages<E> messages(job, band.row_step(), together);
+    for_each_band_of_outputs(job, band, together, add(messages));
+  } else {
+    const int64_t together = rows_of_windows(job, band.row_bytes());
+    WindowMessages<E> messages(job, band.row_step(), together);
+    for_each_band(job, band, together, add(messages));
+  }
   for (int64_t k = begin; k < end; ++k) write_filter(job, k, sums.get() + (k - begin) * size, chunks.row_size(), 1);
 }
 

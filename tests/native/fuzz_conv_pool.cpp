@@ -221,6 +221,14 @@ class Fuzz {
         for (int64_t q = 0; q < g_.pool[1].places; ++q)
           for (int64_t k = 0; k < g_.filters; ++k) body(at++, n, p, q, k);
   }
+  // Calls body(n, k, y, x) for each output of the convolution.
+  template <class F>
+  void for_each_output(F&& body) const {
+    for (int64_t n = 0; n < g_.batch; ++n)
+      for (int64_t k = 0; k < g_.filters; ++k)
+        for (int64_t y = 0; y < g_.conv[0].places; ++y)
+          for (int64_t x = 0; x < g_.conv[1].places; ++x) body(n, k, y, x);
+  }
   // The convolution output that a code names; false where it names none.
   bool named(int64_t code, int64_t p, int64_t q, int64_t& y, int64_t& x) const {
     const int64_t columns = g_.pool[1].kernel;
@@ -290,10 +298,9 @@ class Fuzz {
     return 0;
   }
 
-  // Codes of another pooling, or of a damaged file: they must be harmless. What they add to the bias is free, where
-  // they name cells beyond the convolution's output.
+  // Codes of another pooling, or of a damaged file: they must be harmless. To the bias counts what names any cell of
+  // the window, also one beyond the convolution's output: its gradient needs no geometry.
   void spoil_codes() {
-    spoiled_ = true;
     for (int64_t i = 0; i < pooled_count_; ++i)
       if (chance(50)) codes_[i] = static_cast<uint8_t>(random_bits());
   }
@@ -326,11 +333,20 @@ class Fuzz {
                          const Buffer<E>& weight_grad, const Buffer<E>& bias_grad, const Buffer<E>& input_grad) const {
     std::vector<E> of_weight(g_.filters * g_.channels * g_.taps()), of_bias(g_.filters),
         of_input(g_.batch * g_.channels * g_.conv[0].size * g_.conv[1].size);
+    // An output that several windows named has the sum of what they send; a sum of 0 sends nothing.
+    std::vector<E> sums(g_.batch * g_.filters * g_.conv_cells());
+    const auto sum_of = [&](int64_t n, int64_t k, int64_t y, int64_t x) -> E& {
+      return sums[((n * g_.filters + k) * g_.conv[0].places + y) * g_.conv[1].places + x];
+    };
     for_each_pooled([&](int64_t at, int64_t n, int64_t p, int64_t q, int64_t k) {
-      int64_t y, x, h, w;
-      const E sent = grad[at];
-      if (sent == 0 || !named(codes_[at], p, q, y, x)) return;
-      of_bias[k] += sent;
+      int64_t y, x;
+      if (codes_[at] < g_.pool[0].kernel * g_.pool[1].kernel) of_bias[k] += grad[at];
+      if (named(codes_[at], p, q, y, x)) sum_of(n, k, y, x) += grad[at];
+    });
+    for_each_output([&](int64_t n, int64_t k, int64_t y, int64_t x) {
+      int64_t h, w;
+      const E sent = sum_of(n, k, y, x);
+      if (sent == 0) return;
       for_each_tap([&](int64_t c, int64_t r, int64_t s) {
         of_weight[k * job.weight_stride[0] + c * job.weight_stride[1] + r * job.weight_stride[2] +
                   s * job.weight_stride[3]] += sent * seen(n, c, y, x, r, s);
@@ -344,7 +360,7 @@ class Fuzz {
         if (!same_sum(got[static_cast<int64_t>(i)], wanted[i])) complain(what);
     };
     compare(of_weight, weight_grad, "the weights' gradient");
-    if (job.bias_grad && !spoiled_) compare(of_bias, bias_grad, "the bias' gradient");
+    if (job.bias_grad) compare(of_bias, bias_grad, "the bias' gradient");
     compare(of_input, input_grad, "the input's gradient");
   }
 
@@ -357,7 +373,6 @@ class Fuzz {
   Buffer<E> input_, weight_;
   Buffer<uint8_t> codes_;
   std::vector<E> outputs_;
-  bool spoiled_ = false;
 };
 
 void fuzz_once(const ConvPoolTable& table) {
