@@ -221,6 +221,8 @@ void forward_any(const Rows<E>& rows, int64_t row, int64_t count, const E* packe
         int64_t column = 0;
         for (; column + T <= columns; column += T)
           write_outputs<E, T, V>(rows, done, column, weight, bias + k, to + column * V * N);
+        for (; column + T / 4 <= columns; column += T / 4)
+          write_outputs<E, T / 4, V>(rows, done, column, weight, bias + k, to + column * V * N);
         for (; column < columns; ++column)
           write_outputs<E, 1, V>(rows, done, column, weight, bias + k, to + column * V * N);
       }
