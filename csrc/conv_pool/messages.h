@@ -5,6 +5,7 @@
 // are pressed together. A branch on "did it win" would be taken at random.
 #pragma once
 
+#include "common/turn.h"
 #include "conv_pool/patches.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
@@ -75,34 +76,6 @@ class Lists {
   Scratch<E> number_;
   Scratch<int32_t> count_;
 };
-
-template <int Distance, int N, bool Upper, int... I>
-constexpr auto exchanged(std::integer_sequence<int, I...>) {
-  // Of lanes I of two rows: blocks of Distance lanes change places across them.
-  return std::integer_sequence<int, (Upper ? ((I & Distance) ? I + N : I + Distance)
-                                           : ((I & Distance) ? I - Distance + N : I))...>{};
-}
-
-template <int Distance, class E, int N>
-SWITCHGRAD_INLINE void exchange(Vec<E, N> (&rows)[N]) {
-  constexpr auto lanes = std::make_integer_sequence<int, N>{};
-#pragma GCC unroll 16
-  for (int i = 0; i < N; ++i) {
-    if (i & Distance) continue;
-    const Vec<E, N> a = rows[i], b = rows[i + Distance];
-    rows[i] = pick<E, N>(a, b, exchanged<Distance, N, false>(lanes));
-    rows[i + Distance] = pick<E, N>(a, b, exchanged<Distance, N, true>(lanes));
-  }
-}
-
-// N vectors of N lanes: rows become lanes.
-template <class E, int N>
-SWITCHGRAD_INLINE void transpose(Vec<E, N> (&rows)[N]) {
-  if constexpr (N >= 16) exchange<8, E, N>(rows);
-  if constexpr (N >= 8) exchange<4, E, N>(rows);
-  if constexpr (N >= 4) exchange<2, E, N>(rows);
-  exchange<1, E, N>(rows);
-}
 
 // What came back to the convolution's outputs, each through all the windows that it won.
 template <class E>

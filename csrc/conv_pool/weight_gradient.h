@@ -73,8 +73,8 @@ class WindowMessages {
       Numbers<E> number[N];
 #pragma GCC unroll 16
       for (int i = 0; i < N; ++i) read_pixel(first + i, k, filters, where[i], number[i]);
-      transpose<Lane, N>(where);
-      transpose<E, N>(number);
+      turn_over<Lane, N>(where);
+      turn_over<E, N>(number);
 #pragma GCC unroll 16
       for (int i = 0; i < N; ++i)
         if (i < filters) lists_.set_count(i, lists_.append(i, lists_.count(i), where[i], number[i]));
@@ -147,7 +147,7 @@ class OverlapMessages {
     for (int i = 0; i < N; ++i)
       number[i] = column + i < job_.pool[1].size && arrivals_.go_to_column(column + i) ? arrivals_.at(k, filters)
                                                                                        : Numbers<E>{};
-    transpose<E, N>(number);
+    turn_over<E, N>(number);
 #pragma GCC unroll 16
     for (int i = 0; i < N; ++i)
       if (i < filters) lists_.set_count(i, lists_.append(i, lists_.count(i), columns_ + first, number[i]));
