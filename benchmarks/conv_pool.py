@@ -86,7 +86,7 @@ class Block:
         return torch.autograd.grad(self.y, self.wanted, grad, retain_graph=True)
 
 
-def blocks(case: Case, compiled: bool) -> dict[str, Block]:
+def blocks(case: Case, compiled: bool, dtype: torch.dtype = torch.float32) -> dict[str, Block]:
     def steps(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return F.max_pool2d(F.relu(F.conv2d(x, weight, bias, case.stride, case.padding)), *case.pool)
 
@@ -100,6 +100,7 @@ def blocks(case: Case, compiled: bool) -> dict[str, Block]:
     fan_in = case.channels * case.kernel**2
     weight = torch.randn(case.filters, case.channels, case.kernel, case.kernel) / fan_in**0.5
     tensors = (torch.randn(case.batch, case.channels, case.size, case.size), weight, torch.randn(case.filters) * 0.1)
+    tensors = tuple(t.to(dtype) for t in tensors)
     last, planar = torch.channels_last, torch.contiguous_format
     ways = {
         "ours": Block(case, fused, tensors, last),
@@ -111,18 +112,26 @@ def blocks(case: Case, compiled: bool) -> dict[str, Block]:
     return ways
 
 
-def check(ways: dict[str, Block], grad: Tensor) -> None:
-    """The gate before the clock: the same values and gradients up to rounding."""
-    ours, theirs = ways["ours"], ways["planar"]
-    pairs = [(ours.y, theirs.y), *zip(ours.backward(grad), theirs.backward(grad), strict=True)]
-    if not all((a - b).norm() <= 1e-4 * b.norm() for a, b in pairs):
+def agree(ours: Block, theirs: Block, grad: Tensor, of_values: float, of_gradients: float) -> bool:
+    pairs = zip(ours.backward(grad), theirs.backward(grad), strict=True)
+    near = [(a - b).norm() <= of_gradients * b.norm() for a, b in pairs]
+    return bool((ours.y - theirs.y).norm() <= of_values * theirs.y.norm()) and all(near)
+
+
+def check(ways: dict[str, Block], in_double: dict[str, Block], grad: Tensor) -> None:
+    """The gate before the clock: the same function in float64; in float32 the same but for winners moved by rounding.
+
+    Where two outputs of a window differ by less than their rounding, either may win, and its gradient moves with it.
+    """
+    same = agree(in_double["ours"], in_double["planar"], grad.double(), 1e-12, 1e-12)
+    if not same or not agree(ways["ours"], ways["planar"], grad, 1e-5, 1e-2):
         raise SystemExit("values or gradients differ from PyTorch's")
 
 
 def measure_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
     ways = blocks(case, options.compile)
     grad = torch.randn_like(ways["ours"].y)
-    check(ways, grad)
+    check(ways, blocks(case, False, torch.float64), grad)
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     turns: dict[str, Any] = {"product": lambda: a @ b}
     for name, way in ways.items():

@@ -11,47 +11,65 @@ namespace {
 
 constexpr int numbers_of_sums = vector_bytes == 64 ? 26 : 12;
 
-// What came back to the outputs of one band for N filters, and where the outputs' patches are.
+// What came back to the cells of a band's windows for N filters, where windows do not overlap: read as it is needed.
 template <class E>
-class BandOutputs {
+class WindowLanes {
+ public:
+  static constexpr int N = lanes_of<E>;
+  using Lane = Int<E>;
+
+  WindowLanes(const ConvPoolBackwardJob& job, int64_t row_step, int64_t)
+      : job_(job), row_step_(job.conv[0].stride * row_step), column_step_(job.conv[1].stride * job.channels) {}
+
+  // Pooled rows p .. p + rows - 1 of image n, in a band from convolution row `first_row` on.
+  void read(int64_t n, int64_t p, int64_t rows, int64_t first_row, int64_t filter, int64_t filters) {
+    n_ = n, p_ = p, rows_ = rows, first_row_ = first_row, filter_ = filter, filters_ = filters;
+  }
+
+  // Calls body(offset of an output's patch in the band, what came back in the lanes that won there).
+  template <class F>
+  SWITCHGRAD_INLINE void for_each(const F& body) const {
+    const Axis &y = job_.pool[0], &x = job_.pool[1];
+    for (int64_t i = p_; i < p_ + rows_; ++i)
+      for (int64_t q = 0; q < x.places; ++q) {
+        const int64_t at = ((n_ * y.places + i) * x.places + q) * job_.filters + filter_;
+        const auto grad = load_first<N>(static_cast<const E*>(job_.grad) + at, filters_);
+        const auto codes = widen_codes<Lane, N, uint8_t>(load_first<N>(job_.codes + at, filters_));
+        for (int64_t r = y.first(i); r < y.last(i); ++r)
+          for (int64_t s = x.first(q); s < x.last(q); ++s) {
+            const int64_t row = y.start(i) + r * y.dilation - first_row_, column = x.start(q) + s * x.dilation;
+            const auto won = codes == broadcast<Lane, N>(static_cast<Lane>(r * x.kernel + s));
+            body(row * row_step_ + column * column_step_, select(won, grad, Numbers<E>{}));
+          }
+      }
+  }
+
+ private:
+  const ConvPoolBackwardJob& job_;
+  int64_t row_step_, column_step_;
+  int64_t n_ = 0, p_ = 0, rows_ = 0, first_row_ = 0, filter_ = 0, filters_ = 0;
+};
+
+// The same where windows overlap: an output that won several of them gets the sum of what they send, once.
+template <class E>
+class OutputLanes {
  public:
   static constexpr int N = lanes_of<E>;
 
-  BandOutputs(const ConvPoolBackwardJob& job, int64_t row_step, int64_t most_rows)
-      : job_(job),
-        arrivals_(job),
+  OutputLanes(const ConvPoolBackwardJob& job, int64_t row_step, int64_t most_rows)
+      : arrivals_(job),
+        columns_(job.pool[1].size),
         row_step_(job.conv[0].stride * row_step),
         column_step_(job.conv[1].stride * job.channels),
-        where_(most(job, most_rows)),
-        number_(most(job, most_rows) * N) {}
+        where_(most_rows * columns_),
+        number_(most_rows * columns_ * N) {}
 
-  // Of windows: pooled rows p .. p + rows - 1 of image n, in a band from convolution row `first_row` on.
-  void read_windows(int64_t n, int64_t p, int64_t rows, int64_t first_row, int64_t filter, int64_t filters) {
-    const Axis &y = job_.pool[0], &x = job_.pool[1];
-    int64_t* where = where_.get();  // locals: what is stored might else be any member
-    E* number = number_.get();
-    const int64_t row_step = row_step_ * y.dilation, column_step = column_step_ * x.dilation;
-    for (int64_t i = p; i < p + rows; ++i)
-      for (int64_t q = 0; q < x.places; ++q) {
-        const int64_t at = ((n * y.places + i) * x.places + q) * job_.filters + filter;
-        const auto grad = load_first<N>(static_cast<const E*>(job_.grad) + at, filters);
-        const auto codes = widen_codes<Int<E>, N, uint8_t>(load_first<N>(job_.codes + at, filters));
-        const int64_t window = (y.start(i) - first_row) * row_step_ + x.start(q) * column_step_;
-        for (int64_t r = y.first(i); r < y.last(i); ++r)
-          for (int64_t s = x.first(q); s < x.last(q); ++s, number += N) {
-            *where++ = window + r * row_step + s * column_step;
-            const auto won = codes == broadcast<Int<E>, N>(static_cast<Int<E>>(r * x.kernel + s));
-            store(number, select(won, grad, Numbers<E>{}));
-          }
-      }
-    count_ = where - where_.get();
-  }
-  // The same where windows overlap: convolution rows `row` .. row + rows - 1, the first of the band.
-  void read_outputs(int64_t n, int64_t row, int64_t rows, int64_t, int64_t filter, int64_t filters) {
+  // Convolution rows `row` .. row + rows - 1 of image n, the first of the band.
+  void read(int64_t n, int64_t row, int64_t rows, int64_t, int64_t filter, int64_t filters) {
     count_ = 0;
     for (int64_t i = 0; i < rows; ++i) {
       arrivals_.go_to_row(n, row + i);
-      for (int64_t column = 0; column < job_.pool[1].size; ++column)
+      for (int64_t column = 0; column < columns_; ++column)
         if (arrivals_.go_to_column(column)) {
           where_[count_] = i * row_step_ + column * column_step_;
           store(number_.get() + count_++ * N, arrivals_.at(filter, filters));
@@ -59,20 +77,14 @@ class BandOutputs {
     }
   }
 
-  // Calls body(offset of an output's patch in the band, what came back in the lanes that won there).
   template <class F>
   SWITCHGRAD_INLINE void for_each(const F& body) const {
     for (int64_t i = 0; i < count_; ++i) body(where_[i], load<Numbers<E>>(number_.get() + i * N));
   }
 
  private:
-  static int64_t most(const ConvPoolJob& job, int64_t rows) {
-    const int64_t windows = rows * job.pool[1].places * job.pool[0].kernel * job.pool[1].kernel;
-    return windows > rows * job.pool[1].size ? windows : rows * job.pool[1].size;
-  }
-  const ConvPoolBackwardJob& job_;
   Arrivals<E> arrivals_;
-  int64_t row_step_, column_step_;
+  int64_t columns_, row_step_, column_step_;
   Scratch<int64_t> where_;
   Scratch<E> number_;
   int64_t count_ = 0;
@@ -82,7 +94,8 @@ template <class E, int R, int L, bool Finite = true>
 struct AddProducts {
   static constexpr int N = lanes_of<E>;
 
-  __attribute__((noinline)) static void run(const BandOutputs<E>& outputs, const E* patches, int64_t row_step, E* sums,
+  template <class Outputs>
+  __attribute__((noinline)) static void run(const Outputs& outputs, const E* patches, int64_t row_step, E* sums,
                                             int64_t sums_row) {
     Vec<E, N> sum[R][L] = {};
     outputs.for_each([&](int64_t where, Vec<E, N> grad) {
@@ -140,33 +153,28 @@ bool has_few_taps(const ConvPoolJob& job) {
   return taps * outputs(job.pool[0]) * outputs(job.pool[1]) < (vectors + instructions_of_a_message) * filled;
 }
 
-// Rows of a band, as few as keep what came back to its outputs in the nearest cache too.
+// Convolution rows of a band, as few as keep what came back to them in the nearest cache too.
 template <class E>
 int64_t rows_of_lanes(const ConvPoolJob& job, int64_t row_bytes) {
   constexpr int64_t room = (12 << 10) / vector_bytes;
-  const bool overlap = windows_overlap(job);
-  const int64_t outputs = overlap ? job.pool[1].size : job.pool[1].places * job.pool[0].kernel * job.pool[1].kernel;
-  const int64_t rows = (overlap ? rows_of_outputs : rows_of_windows)(job, row_bytes), fit = room / outputs;
+  const int64_t rows = rows_of_outputs(job, row_bytes), fit = room / job.pool[1].size;
   return rows <= fit ? rows : fit < 1 ? 1 : fit;
 }
 
 // Filters begin .. end - 1.
-template <class E>
-void weight_gradient_by_outputs(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
+template <class E, class Outputs, class ForEachBand>
+void weight_gradient_by_outputs(const ConvPoolBackwardJob& job, Band<E>& band, int64_t together,
+                                const ForEachBand& for_each, int64_t begin, int64_t end) {
   constexpr int N = lanes_of<E>;
   const Chunks chunks(job, numbers_of_sums, 1);
-  Band<E> band(job, true);
-  const bool overlap = windows_overlap(job);
-  const int64_t together = rows_of_lanes<E>(job, band.row_bytes());
-  BandOutputs<E> outputs(job, band.row_step(), together);
+  Outputs outputs(job, band.row_step(), together);
   const int64_t vectors = rounded_up(end - begin, N) / N, size = chunks.filter_size() * N;
   const Scratch<E> sums(vectors * size);
   for (int64_t i = 0; i < vectors * size; ++i) sums[i] = 0;
-  const auto read = overlap ? &BandOutputs<E>::read_outputs : &BandOutputs<E>::read_windows;
-  const auto add = [&](int64_t n, int64_t place, int64_t rows, int64_t first, int64_t seen, const E* patches) {
+  for_each([&](int64_t n, int64_t place, int64_t rows, int64_t first, int64_t seen, const E* patches) {
     const bool finite = all_finite(patches, seen, band.row_step(), band.row_bytes() / static_cast<int64_t>(sizeof(E)));
     for (int64_t v = 0; v < vectors; ++v) {
-      (outputs.*read)(n, place, rows, first, begin + v * N, end - begin - v * N);
+      outputs.read(n, place, rows, first, begin + v * N, end - begin - v * N);
       for (int64_t c = 0; c < chunks.count(); ++c) {
         const E* from = patches + chunks.in_patch(chunks[c], band.row_step());
         E* to = sums.get() + v * size + chunks.in_filter(chunks[c]) * N;
@@ -178,8 +186,7 @@ void weight_gradient_by_outputs(const ConvPoolBackwardJob& job, int64_t begin, i
                                                          chunks.row_size());
       }
     }
-  };
-  overlap ? for_each_band_of_outputs(job, band, together, add) : for_each_band(job, band, together, add);
+  });
   for (int64_t k = begin; k < end; ++k) {
     const int64_t lane = (k - begin) % N;
     write_filter(job, k, sums.get() + (k - begin) / N * size + lane, chunks.row_size(), N);
@@ -187,9 +194,22 @@ void weight_gradient_by_outputs(const ConvPoolBackwardJob& job, int64_t begin, i
 }
 
 template <class E>
+void weight_gradient_of_few_taps(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
+  Band<E> band(job, true);
+  if (windows_overlap(job)) {
+    const int64_t together = rows_of_lanes<E>(job, band.row_bytes());
+    const auto bands = [&](const auto& add) { for_each_band_of_outputs(job, band, together, add); };
+    return weight_gradient_by_outputs<E, OutputLanes<E>>(job, band, together, bands, begin, end);
+  }
+  const int64_t together = rows_of_windows(job, band.row_bytes());
+  const auto bands = [&](const auto& add) { for_each_band(job, band, together, add); };
+  weight_gradient_by_outputs<E, WindowLanes<E>>(job, band, together, bands, begin, end);
+}
+
+template <class E>
 void conv_pool_weight_gradient(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
   if (job.bias_grad) bias_gradient<E>(job, begin, end);
-  if (has_few_taps<E>(job)) return weight_gradient_by_outputs<E>(job, begin, end);
+  if (has_few_taps<E>(job)) return weight_gradient_of_few_taps<E>(job, begin, end);
   weight_gradient_by_winners<E>(job, begin, end);
 }
 
