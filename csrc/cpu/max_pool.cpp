@@ -280,8 +280,7 @@ Tensor pick(const Tensor& given, const Tensor& indices, int64_t spatial) {
   if (indices.scalar_type() != ScalarType::Long ||
       with_spatial(given, spatial, spatial_of(indices, spatial)) != sizes_of(indices))
     fail("the adjoint of max_unpool needs int64 indices with the channels of its input " + written(given) +
-         "; these have shape " + written(indices) + " and dtype " +
-         torch::headeronly::toString(indices.scalar_type()));
+         "; these have shape " + written(indices) + " and dtype " + torch::headeronly::toString(indices.scalar_type()));
   dtype_of(given, "the input");
   int64_t picked_cells = 1, cells = 1, planes = 1;
   for (const int64_t size : spatial_of(indices, spatial)) picked_cells *= size;
