@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import triton.language as tl
 from torch import Tensor
 
@@ -28,23 +27,24 @@ def adaptive_avg_pool(input: Tensor, output_size: Sequence[int]) -> Tensor:
 def adaptive_avg_pool_spread(pooled: Tensor, input_size: Sequence[int], channels_last: bool) -> Tensor:
     """Each pooled number shared out evenly to the cells of its bin."""
     total = empty_laid_out(pooled, _with_size(pooled, input_size), channels_last)
-    _spread(pooled, None, total, len(input_size))
-    return total
-
-
-def adaptive_max_pool(input: Tensor, output_size: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The largest number of each bin, and its flat index in its map."""
-    shape = _with_size(input, output_size)
-    values = empty_in_layout_of(input, shape, input.dtype)
-    indices = empty_in_layout_of(input, shape, torch.int64)
-    largest_of_bins(input, values, indices, len(output_size))
-    return values, indices
-
-
-def adaptive_max_pool_spread(pooled: Tensor, indices: Tensor, input_size: Sequence[int], channels_last: bool) -> Tensor:
-    """Each pooled number added to the cell that its index names, if that lies in its bin."""
-    total = empty_laid_out(pooled, _with_size(pooled, input_size), channels_last)
-    _spread(pooled, indices, total, len(input_size))
+    dims = len(input_size)
+    sent, result = Maps.of(pooled, dims), Maps.of(total, dims)
+    tiles = Tiles.over(result)
+    launch(
+        kernels.bin_spread,
+        tiles.grid,
+        pooled,
+        total,
+        tiles.rows,
+        tiles.columns,
+        result.channels,
+        result.size,
+        sent.size,
+        sent.strides,
+        tuple(-(-p // h) + 1 for h, p in zip(result.size, sent.size, strict=True)),
+        ACC=accumulator(pooled.dtype),
+        **cut(tiles, result, _is_wide(sent, result)),
+    )
     return total
 
 
@@ -87,30 +87,6 @@ def _each_bin(kernel: Any, input: Tensor, values: Tensor, tensors: tuple[Tensor,
         OUTPUTS=outputs,
         CELLS=cells,
         WIDE=_is_wide(given, result),
-    )
-
-
-def _spread(pooled: Tensor, indices: Tensor | None, total: Tensor, dims: int) -> None:
-    if indices is not None:
-        pooled = torch.empty_like(indices, dtype=pooled.dtype).copy_(pooled)  # the numbers lie as their indices do
-    sent, result = Maps.of(pooled, dims), Maps.of(total, dims)
-    tiles = Tiles.over(result)
-    launch(
-        kernels.bin_spread,
-        tiles.grid,
-        pooled,
-        pooled if indices is None else indices,
-        total,
-        tiles.rows,
-        tiles.columns,
-        result.channels,
-        result.size,
-        sent.size,
-        sent.strides,
-        tuple(-(-p // h) + 1 for h, p in zip(result.size, sent.size, strict=True)),
-        AVERAGE=indices is None,
-        ACC=accumulator(pooled.dtype),
-        **cut(tiles, result, _is_wide(sent, result)),
     )
 
 

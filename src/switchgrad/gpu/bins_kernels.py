@@ -115,7 +115,6 @@ def bin_maximum(
 @triton.jit
 def bin_spread(
     pooled,
-    winners,
     total,
     rows,
     columns,
@@ -124,22 +123,19 @@ def bin_spread(
     places,
     sent,
     meets,
-    AVERAGE: tl.constexpr,
     ACC: tl.constexpr,
     LAST: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     WIDE: tl.constexpr,
 ):
-    """Each cell of the input adds up what comes from its bins, in row-major order of the bins.
+    """Each cell of the input adds up its share of what comes to its bins, in row-major order of the bins.
 
-    With AVERAGE that is its share of each; else it gets what is sent to its flat index by ``winners``, which lie as
-    the numbers do. A cell at h lies in the bins from ``floor(h P / H)`` up to ``ceil((h + 1) P / H)``.
+    A cell at h lies in the bins from ``floor(h P / H)`` up to ``ceil((h + 1) P / H)``.
     """
     row, column, mask = tile_of(rows, columns, ROWS, COLUMNS, WIDE)
     n, c, d, h, w = places_of(row, column, channels, size, LAST)
     first_d, first_h, first_w = d * places[0] // size[0], h * places[1] // size[1], w * places[2] // size[2]
-    here = (d * size[1] + h) * size[2] + w
     sum = tl.zeros((ROWS, COLUMNS), ACC)
     for i in range(meets[0]):
         pd = first_d + i
@@ -154,10 +150,6 @@ def bin_spread(
                 x, after_x = pw * size[2] // places[2], ((pw + 1) * size[2] + places[2] - 1) // places[2]
                 inside = mask & in_rows & (pw < places[2]) & (w >= x) & (w < after_x)
                 at = n * sent[0] + c * sent[1] + pd * sent[2] + ph * sent[3] + pw * sent[4]
-                if AVERAGE:
-                    g = tl.load(pooled + at, mask=inside, other=0).to(ACC)
-                    sum += quotient(g, ((after_z - z) * (after_y - y) * (after_x - x)).to(ACC), ACC)
-                else:
-                    won = inside & (tl.load(winners + at, mask=inside, other=-1) == here)
-                    sum += tl.load(pooled + at, mask=won, other=0).to(ACC)
+                g = tl.load(pooled + at, mask=inside, other=0).to(ACC)
+                sum += quotient(g, ((after_z - z) * (after_y - y) * (after_x - x)).to(ACC), ACC)
     tl.store(total + row * columns + column, sum.to(total.dtype.element_ty), mask=mask)

@@ -26,6 +26,8 @@ MODULES = {
     "max_pool_indices": "max_pool",
     "stochastic_pool": "random_pool",
     "max_pool_dropout": "random_pool",
+    "placed_max_pool": "placed_pool",
+    "placed_max_pool_route": "placed_pool",
     "avg_pool": "avg_pool",
     "avg_pool_spread": "avg_pool",
     "lp_pool": "lp_pool",

@@ -1,4 +1,4 @@
-"""Adaptive max pooling where windows differ in size: on the CPU by the kernel for windows at given places.
+"""Adaptive max pooling where windows differ in size: by the kernels for windows at given places.
 
 Elsewhere, and where functorch or the compiler looks on, PyTorch's kernel finds the winners and a gather takes their
 numbers: its rules for ties and NaN are ours, and a gather is differentiable at every order.
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from switchgrad.kernels import native
+from switchgrad.kernels.cuda import DEVICES
 from switchgrad.ops import linear, placed
 from switchgrad.ops.adaptive_pool.average import bins, fixed_bins
 from switchgrad.ops.exporting import is_exporting
@@ -47,7 +48,8 @@ def maxima_and_indices(input: Tensor, places: tuple[int, ...]) -> tuple[Tensor, 
 
 
 def _has_kernel(input: Tensor) -> bool:
-    if is_exporting() or input.device.type != "cpu" or native.LIBRARY is None:
+    device = input.device.type
+    if is_exporting() or device not in DEVICES or (device == "cpu" and native.LIBRARY is None):
         return False
     return not (torch.compiler.is_compiling() or is_transformed())
 
@@ -55,8 +57,8 @@ def _has_kernel(input: Tensor) -> bool:
 def _placed(input: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
     """Values, codes, where the windows start, and the cells of the widest window."""
     begins, ends, kernel_size = _lists(tuple(input.shape[-len(places) :]), places)
-    starts = torch.tensor(begins)
-    values, codes = placed.pool(input, starts, torch.tensor(ends), placed.Places(places, kernel_size))
+    starts, stops = (torch.tensor(cells, device=input.device) for cells in (begins, ends))
+    values, codes = placed.pool(input, starts, stops, placed.Places(places, kernel_size))
     return values, codes, starts, kernel_size
 
 
