@@ -162,13 +162,22 @@ struct PairsPlan {
   }
 
  private:
-  // Whether every output row starts lower in memory than the one before: a contiguous tensor, no clipped windows.
+  // Whether each window's last cell lies beyond that of the window before: where windows are clipped or of many sizes,
+  // several may end with the input.
+  static bool ends_rise(const Bins& bins) {
+    const auto end = [&](int64_t p) { return bins.start[p] + (bins.last[p] - 1) * bins.dilation; };
+    for (int64_t p = 1; p < bins.places; ++p)
+      if (end(p) <= end(p - 1)) return false;
+    return true;
+  }
+
+  // Whether every output row ends lower in memory than the one before: a contiguous tensor, no clipped windows.
   static bool descends(const AverageJob& job) {
     const Bins &z = job.bins[0], &y = job.bins[1], &x = job.bins[2];
     const int64_t row = x.size, slice = y.size * row, plane = z.size * slice;
     return (y.size == 1 || job.stride[3] == row) && (z.size == 1 || job.stride[2] == slice) &&
            (job.channels == 1 || job.stride[1] == plane) && (job.batch == 1 || job.stride[0] == plane * job.channels) &&
-           y.last[y.places - 1] == y.cells[y.places - 1] && z.last[z.places - 1] == z.cells[z.places - 1];
+           ends_rise(y) && ends_rise(z);
   }
 };
 
