@@ -7,6 +7,10 @@
 
 namespace switchgrad {
 
+// Kernels are compiled once for each instruction set, and a function that the linker merged between them could carry
+// one's instructions into another's.
+#define SWITCHGRAD_NEVER_SHARED __attribute__((always_inline))
+
 // One spatial axis: `size` input cells, `places` windows of `kernel` cells.
 struct Axis {
   int64_t size = 1;
@@ -17,54 +21,56 @@ struct Axis {
   int64_t dilation = 1;
   int64_t places = 1;
 
-  int64_t span() const { return dilation * (kernel - 1) + 1; }
+  SWITCHGRAD_NEVER_SHARED int64_t span() const { return dilation * (kernel - 1) + 1; }
 
   // Input coordinate of the window's first cell; negative in the padding.
-  int64_t start(int64_t place) const { return place * stride - pad_begin; }
+  SWITCHGRAD_NEVER_SHARED int64_t start(int64_t place) const { return place * stride - pad_begin; }
 
   // First window cell that lies in the input, or past `last` where none does.
-  int64_t first(int64_t place) const {
+  SWITCHGRAD_NEVER_SHARED int64_t first(int64_t place) const {
     const int64_t at = start(place);
     return at >= 0 ? 0 : dilation == 1 ? -at : (-at + dilation - 1) / dilation;
   }
 
   // One past the last window cell that lies in the input.
-  int64_t last(int64_t place) const {
+  SWITCHGRAD_NEVER_SHARED int64_t last(int64_t place) const {
     const int64_t room = size - start(place);
     if (room >= span()) return kernel;
     return room <= 0 ? 0 : (room + dilation - 1) / dilation;
   }
 
   // The windows that can hold input cell `at`: places begin .. end - 1, of which some may hop over it by dilation.
-  int64_t covering_begin(int64_t at) const {
+  SWITCHGRAD_NEVER_SHARED int64_t covering_begin(int64_t at) const {
     const int64_t behind = at + pad_begin - span() + 1;
     return behind <= 0 ? 0 : (behind + stride - 1) / stride;
   }
-  int64_t covering_end(int64_t at) const {
+  SWITCHGRAD_NEVER_SHARED int64_t covering_end(int64_t at) const {
     const int64_t end = (at + pad_begin) / stride + 1;
     return end < places ? end : places;
   }
 
   // Which cell of window `place` lies on input cell `at`, or -1.
-  int64_t cell(int64_t place, int64_t at) const {
+  SWITCHGRAD_NEVER_SHARED int64_t cell(int64_t place, int64_t at) const {
     const int64_t away = at - start(place);
     return away < 0 || away % dilation != 0 || away / dilation >= kernel ? -1 : away / dilation;
   }
 
-  bool overlaps() const { return span() > stride; }
+  SWITCHGRAD_NEVER_SHARED bool overlaps() const { return span() > stride; }
 
   // Two neighbouring cells, two apart, from the first cell on.
-  bool pairs() const { return kernel == 2 && stride == 2 && dilation == 1 && pad_begin == 0; }
+  SWITCHGRAD_NEVER_SHARED bool pairs() const { return kernel == 2 && stride == 2 && dilation == 1 && pad_begin == 0; }
 };
 
 // A window over up to three axes (depth, height, width); missing axes have one cell.
 struct Window {
   Axis axis[3];
 
-  int64_t cells() const { return axis[0].kernel * axis[1].kernel * axis[2].kernel; }
-  int64_t input_cells() const { return axis[0].size * axis[1].size * axis[2].size; }
-  int64_t output_cells() const { return axis[0].places * axis[1].places * axis[2].places; }
-  bool overlaps() const { return axis[0].overlaps() || axis[1].overlaps() || axis[2].overlaps(); }
+  SWITCHGRAD_NEVER_SHARED int64_t cells() const { return axis[0].kernel * axis[1].kernel * axis[2].kernel; }
+  SWITCHGRAD_NEVER_SHARED int64_t input_cells() const { return axis[0].size * axis[1].size * axis[2].size; }
+  SWITCHGRAD_NEVER_SHARED int64_t output_cells() const { return axis[0].places * axis[1].places * axis[2].places; }
+  SWITCHGRAD_NEVER_SHARED bool overlaps() const {
+    return axis[0].overlaps() || axis[1].overlaps() || axis[2].overlaps();
+  }
 };
 
 [[noreturn]] inline void fail(const std::string& sentence) { throw std::runtime_error(sentence); }

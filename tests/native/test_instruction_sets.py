@@ -132,7 +132,11 @@ def test_without_the_library_the_reference_serves_after_one_warning() -> None:
             "its slower reference; reinstall with a C++ compiler at hand, and see `switchgrad info`",
         ]
     ]
-    assert (told["isas"], told["isa"], told["kernels"]) == ([], "", ["reference (PyTorch)"])
+    assert (told["isas"], told["isa"], told["kernels"]) == (
+        [],
+        "",
+        ["PyTorch and the operators above", "reference (PyTorch)"],
+    )
     assert told["library"] == "no library at /nonexistent/lib.so"
 
 

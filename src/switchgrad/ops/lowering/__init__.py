@@ -9,14 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from switchgrad.ops.convolution.reference import winograd_conv
 from switchgrad.ops.exporting import refuse
+from switchgrad.ops.filter_pool.reference import filter_pool
 from switchgrad.ops.lowering import average, fused, maximum, regions
+from switchgrad.ops.placed.reference import placed_max_pool
 
 _LOWERED: dict[str, Callable[..., Any]] = {
     **maximum.LOWERED,
     **average.LOWERED,
     **fused.LOWERED,
     **regions.LOWERED,
+    # ONNX has all that their references are made of.
+    "filter_pool": filter_pool,
+    "placed_max_pool": placed_max_pool,
+    "winograd_conv": winograd_conv,
 }
 
 
