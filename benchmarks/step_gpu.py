@@ -155,12 +155,13 @@ def gate(case: Case, network: nn.Module, machine: Machine) -> None:
 @contextlib.contextmanager
 def exactly() -> Iterator[None]:
     """Convolutions and matrix products without TF32."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+    matmul, before = torch.backends.cuda.matmul, torch.backends.cuda.matmul.allow_tf32
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        matmul.allow_tf32 = False
+        try:
+            yield
+        finally:
+            matmul.allow_tf32 = before
 
 
 def measure_case(case: Case, network: nn.Module, machine: Machine, seconds: float) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def moved(tensor: Tensor, device: str) -> Tensor:
 def carried(kernel: Callable[..., Any], args: tuple[Any, ...], device: str) -> Any:
     """Call a kernel on copies on a device, and bring back what it gives and what it writes to."""
     there = {i: moved(arg.detach(), device) for i, arg in enumerate(args) if isinstance(arg, Tensor)}
-    with torch.backends.cudnn.flags(allow_tf32=False, deterministic=True):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
         found = kernel(*(there.get(i, arg) for i, arg in enumerate(args)))
     for i, copy in there.items():
         back = moved(copy, "cpu")

@@ -38,6 +38,15 @@ def choose_threads(recipe: Recipe, batch_values: int) -> int:
     return recipe.threads or (1 if batch_values < SMALL_BATCH_VALUES else torch.get_num_threads())
 
 
+def deterministic_cudnn() -> contextlib.AbstractContextManager[None]:
+    """Within the block cuDNN takes its deterministic algorithms, by its own choice; the rest stays as the user set it.
+
+    PyTorch's ``flags`` turns off cuDNN, and sets what else is not named, unless told.
+    """
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(enabled=cudnn.enabled, deterministic=True, benchmark=False, allow_tf32=cudnn.allow_tf32)
+
+
 @contextlib.contextmanager
 def environment(recipe: Recipe, batch_values: int) -> Generator[torch.device]:
     """Within the block: the recipe's device and threads, kept memory, deterministic cuDNN, and generators of our own.
@@ -49,7 +58,7 @@ def environment(recipe: Recipe, batch_values: int) -> Generator[torch.device]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
         if device.type == "cuda":
-            stack.enter_context(torch.backends.cudnn.flags(deterministic=True, benchmark=False))
+            stack.enter_context(deterministic_cudnn())
         else:
             stack.enter_context(keep_memory())
         torch.set_num_threads(choose_threads(recipe, batch_values))
