@@ -4,11 +4,16 @@
 // numbers that one row of taps reads from a row of pixels, channel by channel.
 #pragma once
 
-#include "common/filters.h"
 #include "common/table.h"
 #include "cpu/isa.h"
 
 namespace switchgrad {
+
+// Where the weights of filter k, tap (r, s), channel c are.
+struct FilterBank {
+  const void* weight = nullptr;
+  int64_t stride[4] = {};  // k, c, r, s
+};
 
 struct ConvPoolJob {
   int64_t batch = 1;

@@ -22,6 +22,12 @@ const ConvPoolKernels& kernels_for(const Tensor& input) {
        "; fused convolution and pooling takes float32 or float64");
 }
 
+FilterBank bank_of(const Tensor& weight) {
+  FilterBank bank{weight.const_data_ptr(), {}};
+  for (int i = 0; i < 4; ++i) bank.stride[i] = weight.stride(i);
+  return bank;
+}
+
 // Fills what forward and backward share; `input` must have a batch.
 void describe(ConvPoolJob& job, const Tensor& input, const Tensor& weight, const Sizes& conv_stride,
               const Sizes& conv_padding, const Geometry& geometry, bool relu) {

@@ -1,9 +1,8 @@
-// What the convolutions on the CPU share: checks, filters, memory for the length of a call.
+// What the convolutions on the CPU share: checks, memory for the length of a call, layouts.
 #pragma once
 
 #include <string>
 
-#include "common/filters.h"
 #include "conv_pool/job.h"
 #include "cpu/scratch.h"
 #include "cpu/tensors.h"
@@ -25,12 +24,6 @@ inline Tensor checked_bias(const Tensor& input, const Tensor& bias, int64_t filt
     fail("the bias has shape " + written(bias) + "; give one number for each of the " + std::to_string(filters) +
          " filters");
   return made_compact(bias, false);
-}
-
-inline FilterBank bank_of(const Tensor& weight) {
-  FilterBank bank{weight.const_data_ptr(), {}};
-  for (int i = 0; i < 4; ++i) bank.stride[i] = weight.stride(i);
-  return bank;
 }
 
 // Room for `numbers` elements of the kind of `like`.

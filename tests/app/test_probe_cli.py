@@ -60,6 +60,14 @@ def test_trace_tells_every_step_and_draws_the_page(cli, tmp_path):
     assert cli("trace", "lenet5", "--seed", 3).stdout == out
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_computed(cli, tmp_path):
+    nowhere = cli("trace", "lenet5", "--html", "nowhere/page.html")
+    assert (nowhere.exit_code, nowhere.stdout) == (2, "")
+    assert "there is no folder nowhere; make it, or name another file" in " ".join(nowhere.stderr.split())
+    (tmp_path / "pages").mkdir()
+    assert "pages is a folder; name a file in it" in cli("trace", "lenet5", "--html", "pages").stderr
+
+
 def test_trace_of_a_run_and_a_picture(cli, run, pictures):
     picture = next(path for path in sorted((pictures / "more").iterdir()))
     label = picture.stem[-1]

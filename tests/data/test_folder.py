@@ -175,7 +175,7 @@ def test_all_bad_files_are_listed_in_one_error(tmp_path):
     assert "train/ants/0.png (class ants): it is empty (0 bytes); get it again or remove it\n" in sentence
     assert "train/bees/1.png (class bees): it is damaged or truncated" in sentence
     assert "val/bees/2.png (class bees): it is not a picture" in sentence
-    assert sentence.endswith('or leave them out with bad_files="skip"')
+    assert sentence.endswith('or leave them out with bad_files="skip" (--bad-files skip)')
     assert [problem.class_name for problem in caught.value.problems] == ["ants", "bees", "bees"]
 
 

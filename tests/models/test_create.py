@@ -135,7 +135,7 @@ def test_an_unknown_name_gets_the_nearest(name, near):
 
 
 def test_a_name_like_none_gets_the_list():
-    with pytest.raises(ModelError, match=r'no model "zzz"; Known: convnet, lenet5, lenet5-1998'):
+    with pytest.raises(ModelError, match=r'no model "zzz"; known: convnet, lenet5, lenet5-1998'):
         models.card("zzz")
 
 

@@ -31,6 +31,15 @@ if TYPE_CHECKING:
     from switchgrad.probe.tracing import Trace
 
 
+def _in_a_folder(file: Path | None) -> Path | None:
+    """Refuse a file that cannot be written before anything is computed for it."""
+    if file is not None and not file.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {file.parent}; make it, or name another file")
+    if file is not None and file.is_dir():
+        raise typer.BadParameter(f"{file} is a folder; name a file in it")
+    return file
+
+
 def trace(
     model: Annotated[
         str, typer.Argument(metavar="MODEL_OR_RUN", help="A network's name, a run's folder, or your own: file.py:Name.")
@@ -64,7 +73,11 @@ def trace(
     brief: Annotated[bool, typer.Option("--brief", help="The table alone, without each step's numbers.")] = False,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write it as a page that needs nothing else, with grids drawn."),
+        typer.Option(
+            metavar="FILE",
+            help="Write it as a page that needs nothing else, with grids drawn.",
+            callback=_in_a_folder,
+        ),
     ] = None,
     pictures: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Draw each step as an SVG file in this folder.")

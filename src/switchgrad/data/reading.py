@@ -47,7 +47,7 @@ class BadFilesError(DataError):
         lines = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(
             f"{len(problems)} of {total} pictures in {root} cannot be used:\n{lines}\n"
-            'repair or remove them, or leave them out with bad_files="skip"'
+            'repair or remove them, or leave them out with bad_files="skip" (--bad-files skip)'
         )
         self.problems = tuple(problems)
 

@@ -81,8 +81,8 @@ def _entry(name: str) -> tuple[Callable[..., nn.Module], Card]:
     if name in _TABLE:
         return _TABLE[name]
     near = difflib.get_close_matches(str(name).lower(), names(), n=1, cutoff=0.4)
-    hint = f'did you mean "{near[0]}"? ' if near else ""
-    raise ModelError(f'there is no model "{name}"; {hint}Known: {", ".join(names())}')
+    hint = f'did you mean "{near[0]}"? Known' if near else "known"
+    raise ModelError(f'there is no model "{name}"; {hint}: {", ".join(names())}')
 
 
 def _is_count(value: object) -> bool:

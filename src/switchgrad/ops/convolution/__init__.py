@@ -20,6 +20,7 @@ __all__ = ["conv2d", "conv_bias_relu", "why_not_winograd"]
 ConvPadding: TypeAlias = "IntOrTuple | str"
 
 
+@overridable()
 def conv2d(
     input: Tensor,
     weight: Tensor,
