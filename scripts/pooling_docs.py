@@ -56,7 +56,7 @@ def picture(entry: Entry) -> str:
     """Input, result and gradient side by side, as SVG."""
     if entry.picture is None:
         raise ValueError(f"{entry.title} has no picture")
-    x = torch.tensor(NUMBERS[entry.shape]).reshape(entry.shape).requires_grad_()
+    x = entry.made(torch.tensor(NUMBERS[entry.shape]).reshape(entry.shape)).requires_grad_()
     y = entry.picture(x)
     (gradient,) = torch.autograd.grad(y.sum(), x)
     shown = [(t.detach().reshape(-1, t.shape[-1]), title) for t, title in ((x, "input"), (y, "pooled"))]

@@ -22,6 +22,7 @@ class Entry:
     """A row: the operators it stands for (the documented one first), when to use them, where they are tested.
 
     ``picture`` pools a small tensor of ``shape``; its result and gradient are drawn. None where a grid says nothing.
+    ``made`` makes the grid into what the operator takes: numbers above 0, where it takes no others.
     """
 
     title: str
@@ -30,11 +31,17 @@ class Entry:
     test: str
     picture: Callable[[Tensor], Tensor] | None = None
     shape: tuple[int, ...] = GRID
+    made: Callable[[Tensor], Tensor] = torch.clone
 
 
 def every(stem: str, *more: str, dims: str = "213") -> tuple[str, ...]:
     """The names of an operator in each number of dimensions, the documented one first."""
     return (*(f"{stem}{d}d" for d in dims), *more)
+
+
+def above_zero(x: Tensor) -> Tensor:
+    """The grid without signs, and without its zeros."""
+    return x.abs() + 1
 
 
 def on_sequence(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -199,14 +206,16 @@ ENTRIES = (
         every("stochastic_pool"),
         "Regularisation of large networks on few data.",
         f"{TESTS}/test_stochastic.py",
-        lambda x: ops.stochastic_pool2d(x.abs(), 2, generator=seeded()),
+        lambda x: ops.stochastic_pool2d(x, 2, generator=seeded()),
+        made=torch.abs,
     ),
     Entry(
         "Max-pooling dropout",
         every("max_pool_dropout"),
         "Dropout that reaches the winners of max pooling.",
         f"{TESTS}/test_stochastic.py",
-        lambda x: ops.max_pool_dropout2d(x.abs(), 2, generator=seeded()),
+        lambda x: ops.max_pool_dropout2d(x, 2, generator=seeded()),
+        made=torch.abs,
     ),
     Entry(
         "Fractional max",
@@ -327,14 +336,16 @@ ENTRIES = (
         every("gamma_pool"),
         "Positive activations described by the parameters of a distribution.",
         f"{TESTS}/test_statistical.py",
-        lambda x: ops.gamma_pool2d(x.abs() + 1, 2),
+        lambda x: ops.gamma_pool2d(x, 2),
+        made=above_zero,
     ),
     Entry(
         "Weibull",
         every("weibull_pool"),
         "As Gamma, for activations with heavier or lighter tails.",
         f"{TESTS}/test_statistical.py",
-        lambda x: ops.weibull_pool2d(x.abs() + 1, 2),
+        lambda x: ops.weibull_pool2d(x, 2),
+        made=above_zero,
     ),
     Entry(
         "Max and min",
@@ -416,7 +427,8 @@ ENTRIES = (
         ("loss_max_pool", "loss_max_weights"),
         "Segmentation with rare classes: hard pixels count more.",
         f"{TESTS}/test_grouped.py",
-        lambda x: ops.loss_max_pool(x.abs(), 0.25, 2.0).reshape(1, 1),
+        lambda x: ops.loss_max_pool(x, 0.25, 2.0).reshape(1, 1),
+        made=torch.abs,
     ),
     Entry(
         "Maxout",
