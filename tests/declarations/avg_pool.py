@@ -121,7 +121,7 @@ def _registered(dims: int) -> Callable[..., list[tuple[Any, tuple[Any, ...]]]]:
         rest = (arguments.pop("count_include_pad", True), float(arguments.pop("divisor_override", 0)))
         window = ops.routing.window_args(geometry.window(dims, **arguments, input_size=size))
         pooled = torch.ops.switchgrad.avg_pool(x, *window, *rest)
-        last = ops.linear.lies_channels_last(x, dims)
+        last = ops.linear_maps.lies_channels_last(x, dims)
         return [
             (torch.ops.switchgrad.avg_pool.default, (x, *window, *rest)),
             (torch.ops.switchgrad.avg_pool_spread.default, (pooled, size, *window, *rest, last)),
@@ -217,7 +217,7 @@ def adaptive_avg_pool(dims: int) -> Operator:
         return ops.layout.in_layout_of(x, result)  # PyTorch's volumes come back row-major
 
     def registered(x: Tensor, output_size: Any) -> list[tuple[Any, tuple[Any, ...]]]:
-        places, last = list(_whole(dims, x, output_size)), ops.linear.lies_channels_last(x, dims)
+        places, last = list(_whole(dims, x, output_size)), ops.linear_maps.lies_channels_last(x, dims)
         pooled = torch.ops.switchgrad.adaptive_avg_pool(x, places)
         return [
             (torch.ops.switchgrad.adaptive_avg_pool.default, (x, places)),

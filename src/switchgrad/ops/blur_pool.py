@@ -9,7 +9,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, window
-from switchgrad.ops import linear
+from switchgrad.ops import linear_maps
 from switchgrad.ops.checks import check_floats
 from switchgrad.ops.filter_pool import REFLECT, REPLICATE, ZEROS, Filter, products
 
@@ -95,4 +95,4 @@ def _blur(dims: int, input: Tensor, kernel_size: int, stride: IntOrTuple, paddin
         places=tuple((h - 1) // s + 1 for h, s in zip(size, steps, strict=True)),
         border=_BORDERS[padding_mode],
     )
-    return linear.apply(input, blur)
+    return linear_maps.apply(input, blur)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window, window
-from switchgrad.ops import linear
+from switchgrad.ops import linear_maps
 from switchgrad.ops.checks import check_floats
 from switchgrad.ops.filter_pool import ZEROS, Filter, products
 
@@ -117,7 +117,7 @@ def _weighted(
     if (sigma is None) == (weights is None):
         raise GeometryError("give either sigma, a distance in cells, or weights of the window's shape")
     if sigma is not None:
-        return linear.apply(input, _by_distance(win, sigma, win.output_size(size)))
+        return linear_maps.apply(input, _by_distance(win, sigma, win.output_size(size)))
     kernel = _given(win, weights, input)
     batch = input if input.dim() == dims + 2 else input.unsqueeze(0)
     sums = _sums(batch, kernel, win)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.ops import linear
+from switchgrad.ops import linear_maps
 from switchgrad.ops.adaptive_pool.average import AdaptiveAveragePooling, fixed_bins
 from switchgrad.ops.adaptive_pool.maximum import maxima, maxima_and_indices
 from switchgrad.ops.checks import check_axes, check_floats
@@ -128,7 +128,7 @@ def adaptive_max_pool3d(
 
 def _average(input: Tensor, output_size: OutputSize, dims: int) -> Tensor:
     check_floats(input, dims, f"adaptive_avg_pool{dims}d")
-    return linear.apply(input, AdaptiveAveragePooling(sizes(input, output_size, dims)))
+    return linear_maps.apply(input, AdaptiveAveragePooling(sizes(input, output_size, dims)))
 
 
 def _maximum(input: Tensor, output_size: OutputSize, dims: int, return_indices: bool, return_switches: bool) -> Any:

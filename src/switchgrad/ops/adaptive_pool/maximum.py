@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from switchgrad.kernels import native
 from switchgrad.kernels.cuda import DEVICES
-from switchgrad.ops import linear, placed
+from switchgrad.ops import linear_maps, placed
 from switchgrad.ops.adaptive_pool.average import bins, fixed_bins
 from switchgrad.ops.exporting import is_exporting
 from switchgrad.ops.layout import following
@@ -75,7 +75,7 @@ def _gathered(input: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     if is_exporting():
         return _unrolled(input, places)
     indices = _TORCH[dims](input.detach(), places, return_indices=True)[1]
-    planes = linear.apply(input, _Planes(dims)) if linear.lies_channels_last(input, dims) else input
+    planes = linear_maps.apply(input, _Planes(dims)) if linear_maps.lies_channels_last(input, dims) else input
     values = planes.flatten(-dims).gather(-1, indices.flatten(-dims)).reshape(indices.shape)
     return following(input, values, dims), following(input, indices, dims)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window, fitting
-from switchgrad.ops import linear
+from switchgrad.ops import linear_maps
 from switchgrad.ops.avg_pool import registration as registration  # what the operators mean on every device
 from switchgrad.ops.checks import check_floats
 from switchgrad.ops.routing import window_args
@@ -225,4 +225,4 @@ def _average(
     check_floats(input, dims, f"{name}{dims}d")
     size = input.shape[-dims:]
     win = fitting(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
-    return linear.apply(input, AveragePooling(win, count_include_pad, float(divisor)))
+    return linear_maps.apply(input, AveragePooling(win, count_include_pad, float(divisor)))

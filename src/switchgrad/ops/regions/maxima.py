@@ -10,7 +10,7 @@ from torch import Tensor
 
 from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
-from switchgrad.ops.linear import lies_channels_last
+from switchgrad.ops.linear_maps import lies_channels_last
 from switchgrad.ops.regions.weights import whole_cells
 from switchgrad.ops.routing import is_watched
 from switchgrad.ops.windows import wide
