@@ -464,6 +464,8 @@ NOT_POOLING = frozenset(
         "dropout",
         "generalized_box_iou",
         "global_avg_pool_linear",
+        "linear",
+        "linear_relu",
         "nms",
     )
 )

@@ -267,6 +267,7 @@ def _regions() -> list[Use]:
 def _fused() -> list[Use]:
     """Pooling with what stands before it."""
     weight, bias = numbers(5, 4, 3, 3, seed=2), numbers(5, seed=3)
+    rows = numbers(3, 8, seed=5)
     return [
         use("conv_relu_max_pool2d", weight, bias, mapped=False),
         use("conv_relu_max_pool2d", weight, bias, padding=1, pool_size=3, pool_stride=2, ceil_mode=True, note="ceil"),
@@ -276,6 +277,9 @@ def _fused() -> list[Use]:
         use("conv2d", weight, bias, padding=1, mapped=False),
         use("conv2d", weight, bias, padding=1, algorithm="winograd2", note="winograd", mapped=False),
         use("conv_bias_relu", weight, bias, padding=1, mapped=False),
+        use("linear", rows, numbers(3), mapped=False),
+        use("linear", rows, algorithm="streamed", on=numbers(5, 8), note="streamed", mapped=False),
+        use("linear_relu", rows, numbers(3), algorithm="streamed", on=numbers(5, 8), mapped=False),
         use("batch_norm_relu", *STATISTICS, mapped=False),
         use("batch_norm_relu_max_pool2d", *STATISTICS, kernel_size=3, stride=2, padding=1, mapped=False),
         use(

@@ -329,6 +329,33 @@ def conv_pool_gradient(
     return (of_input, of_weight) if bias is None else (of_input, of_weight, of_bias)
 
 
+def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, *, relu: bool) -> np.ndarray:
+    """Each output: to its bias each input times its weight, input after input; what is not above 0 stops at a ReLU."""
+    result = np.zeros((*x.shape[:-1], len(weight)), dtype=x.dtype)
+    with np.errstate(invalid="ignore"):
+        for n, row in enumerate(weight):
+            for k, w in enumerate(row):
+                result[..., n] += w * x[..., k]
+            result[..., n] += 0 if bias is None else bias[n]
+    return np.where(result <= 0, 0, result).astype(x.dtype) if relu else result
+
+
+def linear_gradient(
+    grad: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None, *, relu: bool
+) -> tuple[np.ndarray, ...]:
+    """Gradients of the input, the weight and, where there is one, the bias: output by output of each row."""
+    passed = ~(linear(x, weight, bias, relu=True) <= 0) if relu else np.ones(grad.shape, dtype=bool)
+    rows, sent = x.reshape(-1, x.shape[-1]), np.where(passed, grad, 0).astype(x.dtype).reshape(-1, len(weight))
+    of_rows, of_weight, of_bias = np.zeros_like(rows), np.zeros_like(weight), np.zeros(len(weight), dtype=x.dtype)
+    with np.errstate(invalid="ignore"):
+        for m, n in np.ndindex(sent.shape):
+            of_rows[m] += sent[m, n] * weight[n]
+            of_weight[n] += sent[m, n] * rows[m]
+            of_bias[n] += sent[m, n]
+    of_input = of_rows.reshape(x.shape)
+    return (of_input, of_weight) if bias is None else (of_input, of_weight, of_bias)
+
+
 def lead(x: np.ndarray, **arguments: Any) -> np.ndarray:
     """By how much the winner of each window beats the next best: infinite where it is alone."""
     along = axes(x.shape[-2:], **arguments)

@@ -39,6 +39,9 @@ SCHEMAS = {
     "winograd_conv": "(Tensor input, Tensor weight, Tensor? bias, int[] padding, bool relu, int tile) -> Tensor",
     "winograd_conv_backward": "(Tensor grad, Tensor input, Tensor weight, int[] padding, int tile, bool input_wanted, "
     "bool weight_wanted) -> (Tensor input_grad, Tensor weight_grad)",
+    "linear": "(Tensor input, Tensor weight, Tensor? bias, bool relu) -> Tensor",
+    "linear_backward": "(Tensor grad, Tensor? output, Tensor input, Tensor weight, bool input_wanted, "
+    f"bool weight_wanted, bool bias_wanted) -> {_GRADIENTS}",
     "batch_norm_relu": f"({_NORM}) -> (Tensor output, Tensor statistics)",
     "batch_norm_relu_backward": f"(Tensor grad, Tensor input, {_KEPT}) -> {_GRADIENTS}",
     "batch_norm_relu_max_pool": f"({_NORM}, {_WINDOW}) -> (Tensor values, Tensor codes, Tensor statistics)",

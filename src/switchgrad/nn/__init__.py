@@ -26,6 +26,7 @@ from switchgrad.nn.averaging import (
     SumPool2d,
     SumPool3d,
 )
+from switchgrad.nn.connected import Linear, LinearReLU
 from switchgrad.nn.contrast import LocalContrastNorm
 from switchgrad.nn.convolution import Conv2d, ConvReLU2d
 from switchgrad.nn.drop_connect import DropConnect
@@ -195,6 +196,8 @@ __all__ = [
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "Linear",
+    "LinearReLU",
     "LinearUnpool1d",
     "LocalContrastNorm",
     "LocallyConnected1d",

@@ -21,6 +21,7 @@ from switchgrad.ops.convolution import conv2d, conv_bias_relu
 from switchgrad.ops.cross_entropy import cross_entropy, cross_entropy_with_gradient
 from switchgrad.ops.dropout import bias_relu_dropout, dropout
 from switchgrad.ops.exporting import is_exporting as is_exporting  # with it every operator learns to export
+from switchgrad.ops.fully_connected import linear, linear_relu
 from switchgrad.ops.global_pool import (
     gem_pool,
     global_avg_pool,
@@ -128,6 +129,8 @@ __all__ = [
     "ldw_pool1d",
     "ldw_pool2d",
     "ldw_pool3d",
+    "linear",
+    "linear_relu",
     "linear_unpool1d",
     "lip_pool1d",
     "lip_pool2d",

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from switchgrad.ops.convolution.reference import winograd_conv
 from switchgrad.ops.exporting import refuse
 from switchgrad.ops.filter_pool.reference import filter_pool
+from switchgrad.ops.fully_connected.reference import linear
 from switchgrad.ops.lowering import average, fused, maximum, regions
 from switchgrad.ops.placed.reference import placed_max_pool
 
@@ -22,6 +23,7 @@ _LOWERED: dict[str, Callable[..., Any]] = {
     **regions.LOWERED,
     # ONNX has all that their references are made of.
     "filter_pool": filter_pool,
+    "linear": linear,
     "placed_max_pool": placed_max_pool,
     "winograd_conv": winograd_conv,
 }

@@ -1,0 +1,44 @@
+"""Which way a fully connected layer is computed: by our kernels, or by PyTorch's products of matrices."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from switchgrad.errors import GeometryError
+from switchgrad.ops.routing import is_transformed
+
+Algorithm = Literal["auto", "direct", "streamed"]
+
+# Measured: from this many numbers on, the weight comes from memory, and PyTorch's products of thin batches wait for it.
+_LARGE = 1 << 20
+_FEWEST, _MOST = 5, 64  # rows of the batch; fewer fill no vector, more are worth a product of blocks
+
+
+def check_algorithm(algorithm: str) -> None:
+    """Refuse an algorithm that there is not."""
+    if algorithm not in get_args(Algorithm):
+        raise GeometryError(f"algorithm is {algorithm!r}; give one of {', '.join(get_args(Algorithm))}")
+
+
+def is_streamed(rows: int, weight: Tensor, algorithm: Algorithm) -> bool:
+    """Whether our kernels take a batch of ``rows`` through ``weight``."""
+    if algorithm != "auto":
+        return algorithm == "streamed"
+    return _FEWEST <= rows <= _MOST and weight.numel() >= _LARGE
+
+
+def is_beyond_kernels() -> bool:
+    """Whether a mode is on in which calls are PyTorch's own: autocast, forward mode, a transform of torch.func."""
+    return torch.is_autocast_enabled("cpu") or is_transformed()
+
+
+def obstacle(input: Tensor, weight: Tensor) -> str | None:
+    """Why our kernels cannot serve this call; None where they can."""
+    if input.dtype not in (torch.float32, torch.float64) or weight.dtype != input.dtype:
+        return f"the kernels take float32 or float64, and these are {input.dtype} and {weight.dtype}"
+    if input.device.type != "cpu" or weight.device.type != "cpu":
+        return f"the kernels are for the CPU, and this is {input.device}"
+    return None
