@@ -7,6 +7,10 @@ most memory that the process has had in use (Linux: /proc/self/clear_refs), and 
 in use before: parameters, momentum and the process itself; ``peak`` is the mark. Their difference, ``step``, is what
 the step needs besides: activations, gradients, workspaces. ``kept_for_backward`` is what forward leaves behind.
 
+``updated in backward``: each parameter is updated, and its gradient freed, as soon as the gradient is whole; for
+PyTorch's network by PyTorch's own recipe (an optimiser for each parameter, called by a hook), for ours by
+`switchgrad.train.update_in_backward`.
+
 glibc is told to return every block of 64 KiB and more at once (MALLOC_MMAP_THRESHOLD_), so that what the process has in
 use is what it needs.
 """
@@ -29,7 +33,7 @@ import switchgrad
 from measure import RESULTS, THREADS, environment, table
 from networks import NETWORKS
 
-WAYS = ("torch", "channels_last", "optimized")
+WAYS = ("torch", "channels_last", "torch, updated in backward", "optimized", "optimized, updated in backward")
 BATCH, WANTED = 4, 0.65
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0", "MALLOC_ARENA_MAX": "1"}
 MIB = 1024
@@ -47,6 +51,18 @@ def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def update_by_hooks(network: nn.Module) -> None:
+    """PyTorch's recipe for fusing the optimiser's step into the backward."""
+    optimizers = {p: torch.optim.SGD([p], lr=0.001, momentum=0.9, fused=True) for p in network.parameters()}
+
+    def update(parameter: torch.Tensor) -> None:
+        optimizers[parameter].step()
+        optimizers[parameter].zero_grad()
+
+    for parameter in network.parameters():
+        parameter.register_post_accumulate_grad_hook(update)
+
+
 def measure_way(way: str) -> dict[str, float]:
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
@@ -54,9 +70,13 @@ def measure_way(way: str) -> dict[str, float]:
     network, images, labels = make(), torch.randn(BATCH, *picture), torch.randint(0, classes, (BATCH,))
     if way == "channels_last":
         network, images = (part.to(memory_format=torch.channels_last) for part in (network, images))
-    if way == "optimized":
+    if way.startswith("optimized"):
         network = switchgrad.optimize(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.001, momentum=0.9, fused=True)
+    if way == "torch, updated in backward":
+        update_by_hooks(network)
+    if way == "optimized, updated in backward":
+        switchgrad.train.update_in_backward(optimizer)
 
     def loss() -> torch.Tensor:
         return nn.functional.cross_entropy(network(images), labels)

@@ -130,6 +130,8 @@ class _Finder:
         place = 0
         while place < len(links):
             found = chosen[place]
+            if not isinstance(found, Block):
+                found = self._for_memory(links[place]) or found
             if isinstance(found, Block):
                 self._close(left, refusals)
                 self.blocks.append(found)
@@ -174,7 +176,7 @@ class _Finder:
     def fitting(self, links: Sequence[Link], refusals: list[str], among: str) -> Iterator[Block]:
         """Every block that begins these links, the longest first; what speaks against others goes to ``refusals``."""
         for rule in RULES:
-            if rule.among not in ("", among):
+            if rule.among != among and (rule.among or among == "left"):
                 continue
             head = tuple(links[: len(rule.kinds)])
             if canonical(_as_rule(rule, head)) != rule.kinds:
@@ -185,6 +187,10 @@ class _Finder:
                 yield block
             else:
                 refusals.append(refusal)
+
+    def _for_memory(self, link: Link) -> Block | None:
+        """What takes a link that no candidate gained by."""
+        return next((block for block in self.fitting([link], [], "left") if not self._is_slow(block, [])), None)
 
     def _is_slow(self, block: Block, refusals: list[str]) -> bool:
         reason = block.rule.slow(block.stages, self.training)

@@ -50,6 +50,11 @@ def optimize(model: ModuleT, example_input: Any = None, *, tune: bool | str | os
     convolutions (64 channels and more) are fused with their pool in training alone, and dense 3x3 convolutions choose
     their algorithm at each call, by `switchgrad.ops.conv2d`'s estimate for the shapes.
 
+    In training, the weight gradient of a wide linear layer (from 2^20 weights on, where batch times features is small
+    beside that) is the last thing that backward makes: then what the other layers kept is free. The numbers are the
+    same; only the order in which gradients arrive is another, which `torch.nn.parallel.DistributedDataParallel` feels:
+    these gradients are then exchanged last.
+
     Hooks keep working: a module that has hooks, now or later, is run as itself. ``copy.deepcopy``, pickling,
     ``DistributedDataParallel`` and ``torch.compile`` around the result, ``torch.export`` and autocast work. After an
     attribute or a sub-module is replaced, the modules around it run as they were written, with a `FusionWarning`;

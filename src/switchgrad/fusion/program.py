@@ -52,6 +52,7 @@ class _Writer:
         self.names: dict[str, Any] = {}
         self.folds: list[Fold] = []
         self.lines: list[_Line] = []
+        self.first: dict[str, _Line] = {}  # the lines before all others, by what they compute
         self.found: dict[str, str] = {}  # the variable that holds the layer of a path
         self.reads: set[str] = set()  # variables in the texts made since the last line
 
@@ -65,7 +66,7 @@ class _Writer:
                 self._block(self.heads[node])
             elif node not in self.inside and node.op not in ("placeholder", "get_attr"):
                 self._node(node)
-        body = _with_deletions(self.lines)
+        body = _with_deletions([*self.first.values(), *self.lines])
         source = f"def program({', '.join(['self', *inputs])}):\n" + "".join(f"    {line}\n" for line in body)
         exec(compile(source, "<switchgrad.optimize>", "exec"), self.names)
         return Program(self.names["program"], source, tuple(self.folds))
@@ -79,8 +80,20 @@ class _Writer:
                 arguments.update({name: self._text(value) for name, value in stage.fields.items()})
             if link.kind.startswith("folded"):
                 self._fold(link.stages, arguments)
+        for name, function in block.rule.first.items():
+            arguments[name] = self._make_ready(function, block.stages[0], name)
         call = ", ".join([given, *(f"{name}={text}" for name, text in arguments.items())])
         self._line(block.stages[-1].node.name, f"{self._name(block.rule.run)}({call})")
+
+    def _make_ready(self, function: Callable[[Any], Any], stage: Stage, field: str) -> str:
+        """The variable that holds what ``function`` makes of a parameter, once for all that share it."""
+        value = stage.fields[field]
+        path = str(value.target) if isinstance(value, fx.Node) else ".".join(filter(None, (value.path, value.name)))
+        text = f"{self._name(function)}({_path(path)})"
+        name = f"{stage.node.name}_ready"
+        line = self.first.setdefault(text, _Line(name, f"{name} = {text}", set()))
+        self.reads.add(str(line.sets))
+        return str(line.sets)
 
     def _layers(self, block: Block) -> None:
         """Find each layer of the block once, though several of its settings are read."""

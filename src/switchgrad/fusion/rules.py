@@ -7,8 +7,8 @@ monotone: max(relu(x)) = relu(max(x)), and their gradients agree as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from switchgrad import ops
+from switchgrad.fusion import late
 from switchgrad.fusion.normalising import Norm, normalise
 from switchgrad.fusion.stages import POOLS, Stage
 from switchgrad.kernels import native
@@ -40,7 +41,9 @@ class Rule:
     ``refuses`` looks at a chain of the right kinds and says why it cannot be taken, or nothing; ``slow`` says, where
     nothing was measured, why it would not gain in a mode (training or not). ``autocast`` is what runs instead while
     autocast is on, if it is something else. ``among`` are the candidates that it stands among: where one operator can
-    choose its algorithm itself, it does so "unmeasured", and each algorithm is a candidate where all are "measured".
+    choose its algorithm itself, it does so "unmeasured", and each algorithm is a candidate where all are "measured";
+    what saves memory and no time takes what they "left". ``first`` are fields that a function makes ready before
+    anything else of the program runs.
     """
 
     kinds: tuple[str, ...]
@@ -49,7 +52,8 @@ class Rule:
     refuses: Callable[[Sequence[Stage]], str] = _always
     slow: Callable[[Sequence[Stage], bool], str] = _fast
     autocast: str = ""
-    among: Literal["", "measured", "unmeasured"] = ""
+    among: Literal["", "measured", "unmeasured", "left"] = ""
+    first: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict[str, Callable[[Any], Any]])
 
     @property
     def runs(self) -> str:
@@ -262,6 +266,28 @@ def _mean_linear(kinds: tuple[str, ...]) -> Rule:
     return Rule(kinds, "ops.global_avg_pool_linear", mean_linear)
 
 
+def _late_refuses(stages: Sequence[Stage]) -> str:
+    if stages[0].input.op == "placeholder":
+        return "nothing before it keeps anything"
+    weight = stages[0].facts.get("linear_weight", stages[0].facts.get("weight"))
+    if not isinstance(weight, Tensor):
+        return "its weight is computed in forward"
+    if weight.numel() < late.FEWEST:
+        return f"its weight has {weight.numel():,} numbers, fewer than {late.FEWEST:,}"
+    return ""
+
+
+def _late_is_idle(stages: Sequence[Stage], training: bool) -> str:
+    del stages
+    return "" if training else "without a backward there is no gradient"
+
+
+_LATE = Rule(
+    ("linear",), "linear, its weight's gradient last", late.linear, _late_refuses, _late_is_idle,
+    among="left", first={"linear_weight": late.begin},
+)  # fmt: skip
+
+
 # Longer chains first: the first rule that fits is taken.
 RULES: tuple[Rule, ...] = (
     _conv_pool(relu=True),
@@ -279,6 +305,7 @@ RULES: tuple[Rule, ...] = (
     _POOL2D,
     _pool(3),
     *(_folded(dims) for dims in (1, 2, 3)),
+    _LATE,
 )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from switchgrad.train.evaluation import ClassScore, Evaluation, Mistake, evaluate
     from switchgrad.train.fitting import fit, resume
+    from switchgrad.train.in_backward import UpdatesInBackward, update_in_backward
     from switchgrad.train.interrupt import Interrupted
     from switchgrad.train.position import Position, Row
     from switchgrad.train.progress import Plan, Progress
@@ -33,10 +34,12 @@ _HOMES = {
     "Recipe": "recipe",
     "Row": "position",
     "Run": "run",
+    "UpdatesInBackward": "in_backward",
     "evaluate": "evaluation",
     "fit": "fitting",
     "learning_rate": "schedule",
     "resume": "fitting",
+    "update_in_backward": "in_backward",
 }
 
 __all__ = [
@@ -50,10 +53,12 @@ __all__ = [
     "Recipe",
     "Row",
     "Run",
+    "UpdatesInBackward",
     "evaluate",
     "fit",
     "learning_rate",
     "resume",
+    "update_in_backward",
 ]
 
 
