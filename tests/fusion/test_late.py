@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import switchgrad
-from switchgrad.fusion import late
+from switchgrad.fusion import late, tuning
 
 WIDE = 48 * 32
 
@@ -306,6 +306,7 @@ def test_report_and_tuning(monkeypatch):
     rows = {row.operations: row for row in switchgrad.fusion.report(model).rows}
     assert rows["wide",].mode == "training"
     assert rows["wide",].runs == "linear, its weight's gradient last"
+    monkeypatch.setattr(tuning, "_ROUNDS", 1)
     tuned = switchgrad.optimize(model, x.detach(), tune=True)
     assert any(row.operations == ("wide",) for row in switchgrad.fusion.report(tuned).fused)
     small = switchgrad.fusion.report(made(Head, monkeypatch, fewest=10**9)[0])
