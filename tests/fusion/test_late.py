@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import switchgrad
+from switchgrad import ops
 from switchgrad.fusion import late, tuning
 
 WIDE = 48 * 32
@@ -186,6 +187,24 @@ def test_every_order_of_differentiation():
 
     assert torch.autograd.gradcheck(layer, (x, w, b), fast_mode=True)
     assert torch.autograd.gradgradcheck(layer, (x, w, b), fast_mode=True)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("algorithm", ["streamed", "direct"])
+def test_the_products_of_our_operators(algorithm, relu):
+    layer = ops.linear_relu if relu else ops.linear
+    found = []
+    for lately in (False, True):
+        torch.manual_seed(0)
+        x, w, b = (torch.randn(size, requires_grad=True) for size in ((5, 70), (90, 70), (90,)))
+        if lately:
+            given = late.begin(w)
+            y = late.linear(torch.tanh(x), linear_weight=given, linear_bias=b, relu=relu, algorithm=algorithm)
+            assert "_Linear" in y.grad_fn.name()
+        else:
+            y = layer(torch.tanh(x), w, b, algorithm=algorithm)
+        found.append([y, *torch.autograd.grad(y.square().sum(), (x, w, b))])
+    same(*found)
 
 
 def test_a_changed_weight_is_noticed(monkeypatch):

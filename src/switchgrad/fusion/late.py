@@ -11,26 +11,32 @@ the same numbers.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from switchgrad import ops
+from switchgrad.ops.fully_connected import why_not_streamed
+from switchgrad.ops.fully_connected.autograd import by_products, gradients
+from switchgrad.ops.fully_connected.choice import Algorithm, is_streamed
 from switchgrad.ops.routing import is_transformed
 
 FEWEST = 2**20  # numbers in a weight from which its gradient is made late: 4 MiB of float32
 _SHARE = 4  # what is handed over may take one part in so many of the gradient's memory
 
-Product = tuple[Tensor, Tensor]
+Product: TypeAlias = "Callable[[], tuple[Tensor | None, Tensor | None, Tensor | None]]"
+"""What makes the gradients of input, weight and bias, of which only the weight's is wanted."""
 
 
 @dataclass
 class LateWeight:
     """A weight, the tensor that ties linear layers to the node that makes its gradient, and what they hand over.
 
-    ``products`` are the inputs and gradients of each backward pass over the graph, by the engine's number of the pass.
+    ``products`` are those of each backward pass over the graph, by the engine's number of the pass.
     """
 
     weight: Tensor
@@ -47,14 +53,23 @@ def begin(weight: Tensor) -> Tensor | LateWeight:
     return late
 
 
-def linear(input: Tensor, *, linear_weight: Tensor | LateWeight, linear_bias: Tensor | None) -> Tensor:
-    """``torch.nn.functional.linear``, whose weight may have gone through `begin`."""
-    if isinstance(linear_weight, Tensor):
-        return functional.linear(input, linear_weight, linear_bias)
-    weight = linear_weight.weight
-    if not _is_worth_it(input, weight):
-        return functional.linear(input, weight, linear_bias)
-    return _Linear.apply(input, weight, linear_bias, linear_weight.tie, linear_weight.products)
+def linear(
+    input: Tensor,
+    *,
+    linear_weight: Tensor | LateWeight,
+    linear_bias: Tensor | None,
+    relu: bool = False,
+    algorithm: Algorithm = "auto",
+) -> Tensor:
+    """`ops.linear` or `ops.linear_relu`, whose weight may have gone through `begin`."""
+    weight = linear_weight if isinstance(linear_weight, Tensor) else linear_weight.weight
+    if isinstance(linear_weight, Tensor) or not _is_worth_it(input, weight):
+        return _layer(relu)(input, weight, linear_bias, algorithm=algorithm)
+    return _Linear.apply(input, weight, linear_bias, linear_weight.tie, linear_weight.products, relu, algorithm)
+
+
+def _layer(relu: bool) -> Any:
+    return ops.linear_relu if relu else ops.linear
 
 
 def _is_differentiated(weight: Tensor) -> bool:
@@ -89,30 +104,44 @@ class _Begin(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, None]:  # pyright: ignore
         total = None
-        for input, grad in ctx.products.pop(_this_pass(), ()):
-            product = grad.t() @ input
-            total = product if total is None else total + product
+        for product in ctx.products.pop(_this_pass(), ()):
+            found = product()[1]
+            total = found if total is None else total + found
         return total, None
 
 
 class _Linear(torch.autograd.Function):
-    """``apply(input, weight, bias, tie, products)``: the layer, and in backward all gradients but the weight's."""
+    """``apply(input, weight, bias, tie, products, relu, algorithm)``: in backward, all gradients but the weight's."""
 
     @staticmethod
     def forward(  # pyright: ignore
-        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, _: Tensor, products: dict[int, list[Product]]
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        _: Tensor,
+        products: dict[int, list[Product]],
+        relu: bool,
+        algorithm: Algorithm,
     ) -> Tensor:
-        ctx.products = products
-        ctx.save_for_backward(input, weight if ctx.needs_input_grad[0] else None)
-        return functional.linear(input, weight, bias)
+        values = _layer(relu)(input, weight, bias, algorithm=algorithm)
+        streamed = why_not_streamed(input, weight) is None and is_streamed(len(input), weight, algorithm)
+        ctx.products, ctx.gradients = products, gradients if streamed else by_products
+        ctx.like = weight.detach()  # for its shape: who changes numbers that no gradient needs is not refused
+        ctx.save_for_backward(input, weight if ctx.needs_input_grad[0] else None, values if relu else None)
+        return values
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        input, weight = ctx.saved_tensors
+        input, weight, output = ctx.saved_tensors
         of_input, _, of_bias = ctx.needs_input_grad[:3]
+        if output is not None:
+            grad = torch.ops.aten.threshold_backward(grad, output, 0)
         if _is_asked_for(ctx.next_functions[-1][0]):
-            ctx.products[_this_pass()].append((input, grad))
-        return grad @ weight if of_input else None, None, grad.sum(0) if of_bias else None, grad.new_empty(0), None
+            wanted = (False, True, False)
+            ctx.products[_this_pass()].append(partial(ctx.gradients, grad, None, input, ctx.like, wanted))
+        dx, _, db = ctx.gradients(grad, None, input, weight, (of_input, False, of_bias))
+        return dx, None, db, grad.new_empty(0), None, None, None
 
 
 def _this_pass() -> int:

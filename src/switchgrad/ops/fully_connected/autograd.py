@@ -37,13 +37,13 @@ def gradients(
     ``output`` is that of the ReLU, or None where there was none. Differentiable once more where somebody watches.
     """
     if composed.is_differentiated_again():
-        return _differentiable(grad, output, input, weight, wanted)
+        return by_products(grad, output, input, weight, wanted)
     dx, dw, db = torch.ops.switchgrad.linear_backward(grad, output, input, weight, *wanted)
     of_input, of_weight, of_bias = wanted
     return dx if of_input else None, dw if of_weight else None, db if of_bias else None
 
 
-def _differentiable(
+def by_products(
     grad: Tensor, output: Tensor | None, input: Tensor, weight: Tensor, wanted: Wanted
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The same gradients by PyTorch's products, which differentiate again."""
