@@ -89,6 +89,42 @@ def test_a_global_mean_and_its_linear_layer():
     assert torch.equal(switchgrad.optimize(single)(x), single(x))
 
 
+def test_large_fully_connected_layers_are_streamed():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(1024, 1024)
+
+        def forward(self, x):
+            return F.leaky_relu(F.linear(F.linear(x, self.fc.weight).relu(), self.fc.weight, self.fc.bias))
+
+    model = nn.Sequential(nn.Linear(1024, 1030), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(1030, 1020), nn.ReLU())
+    assert rows(model, "training") == {
+        ("0", "1"): "ops.linear_relu",
+        ("2",): "ops.dropout",
+        ("3", "4"): "ops.linear_relu",
+    }
+    assert rows(model, "evaluation") == {("0", "1"): "ops.linear_relu", ("3", "4"): "ops.linear_relu"}
+    assert list(rows(Functional()).values())[:2] == ["ops.linear_relu", "ops.linear"]
+    for layers in ([nn.Linear(100, 100), nn.ReLU()], [nn.Linear(1024, 1024).bfloat16()]):
+        assert not report(nn.Sequential(*layers)).fused
+    with torch.autocast("cpu", torch.bfloat16):
+        assert rows(model, "evaluation")["0", "1"] == "linear and relu, while autocast is on"
+    fast = switchgrad.optimize(model.eval())
+    assert list(fast.state_dict()) == list(model.state_dict())
+    for batch in (1, 16):
+        x = torch.randn(batch, 1024, requires_grad=True)
+        with torch.profiler.profile() as profile:
+            ours = fast(x)
+        assert ("switchgrad::linear" in {event.key for event in profile.key_averages()}) == (batch == 16)
+        torch.testing.assert_close(ours, model(x))
+        torch.testing.assert_close(
+            *(torch.autograd.grad(y.sum(), (x, *net.parameters())) for y, net in ((ours, fast), (model(x), model)))
+        )
+    exported = torch.export.export(fast, (x,)).module()
+    torch.testing.assert_close(exported(x), ours)
+
+
 def test_dense_convolutions_run_in_tiles():
     model = nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 17, 3), nn.BatchNorm2d(17), nn.ReLU())
     assert rows(model, "training") == {

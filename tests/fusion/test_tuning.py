@@ -93,6 +93,15 @@ def test_the_table_has_every_candidate(monkeypatch):
     assert any("channels last" in line and "the whole" in line for line in lines)
 
 
+def test_a_fully_connected_layer_is_a_candidate(monkeypatch):
+    clock(monkeypatch, [(["linear_relu"], 1.0), (["as written"], 2.0), ([], 5.0)])
+    model, x = nn.Sequential(nn.Linear(1024, 1024), nn.ReLU()), torch.randn(2, 1024)
+    tuned = switchgrad.optimize(model, x, tune=True)
+    assert [row.runs for row in report(tuned).fused] == ["ops.linear_relu (streamed)"]
+    torch.testing.assert_close(tuned(x), model(x))
+    torch.testing.assert_close(tuned.bfloat16()(x.bfloat16()), model.bfloat16()(x.bfloat16()))
+
+
 @pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
 def test_each_algorithm_of_a_convolution_is_a_candidate(algorithm, monkeypatch):
     clock(monkeypatch, [(["conv_bias_relu", algorithm], 1.0), (["as written"], 2.0), ([], 5.0)])

@@ -22,6 +22,8 @@ from switchgrad.fusion.stages import POOLS, Stage
 from switchgrad.kernels import native
 from switchgrad.kernels.cuda import DEVICES
 from switchgrad.ops.convolution import why_not_winograd
+from switchgrad.ops.fully_connected import why_not_streamed
+from switchgrad.ops.fully_connected.choice import is_large
 
 
 def _always(stages: Sequence[Stage]) -> str:
@@ -288,6 +290,37 @@ _LATE = Rule(
 )  # fmt: skip
 
 
+def _linear(kinds: tuple[str, ...], algorithm: Any = "auto") -> Rule:
+    """A fully connected layer, alone or with its ReLU; ``auto`` asks the operator's own estimate for the batch."""
+    relu = "act" in kinds
+
+    def linear(input: Tensor, *, linear_weight: Any, linear_bias: Tensor | None, **activation: Any) -> Tensor:
+        del activation  # a plain ReLU: see `_linear_kernel`
+        weight = linear_weight if isinstance(linear_weight, Tensor) else linear_weight.weight
+        how = algorithm if why_not_streamed(input, weight) is None else "auto"
+        return late.linear(input, linear_weight=linear_weight, linear_bias=linear_bias, relu=relu, algorithm=how)
+
+    name, steps = ("ops.linear_relu", "linear and relu") if relu else ("ops.linear", "linear")
+    if algorithm != "auto":
+        name = f"{name} ({algorithm})"
+    among = "unmeasured" if algorithm == "auto" else "measured"
+    begun = {"linear_weight": late.begin}
+    return Rule(kinds, name, linear, _linear_kernel, autocast=steps, among=among, first=begun)
+
+
+def _linear_kernel(stages: Sequence[Stage]) -> str:
+    """Why the kernels for thin batches cannot serve a layer, as far as it shows before a call."""
+    facts = stages[0].facts
+    weight = facts.get("linear_weight", facts.get("weight"))
+    if not isinstance(weight, Tensor):
+        return "its weight is computed in forward"
+    if any(stage.facts["negative_slope"] for stage in stages if stage.kind == "act"):
+        return "the activation is not a plain ReLU"
+    if not is_large(weight):
+        return f"a weight of {weight.shape[0]} x {weight.shape[1]} is left to PyTorch"
+    return why_not_streamed(weight, weight) or _native(stages)
+
+
 # Longer chains first: the first rule that fits is taken.
 RULES: tuple[Rule, ...] = (
     _conv_pool(relu=True),
@@ -301,6 +334,8 @@ RULES: tuple[Rule, ...] = (
     Rule(("act", "pool2d"), "ops.relu_max_pool2d", _relu_pool2d, _native),
     _mean_linear(("mean", "flatten", "linear")),
     _mean_linear(("flat_mean", "linear")),
+    *(_linear(("linear", "act"), algorithm) for algorithm in ("auto", "streamed")),
+    *(_linear(("linear",), algorithm) for algorithm in ("auto", "streamed")),
     _pool(1),
     _POOL2D,
     _pool(3),

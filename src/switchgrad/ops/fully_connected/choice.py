@@ -23,11 +23,16 @@ def check_algorithm(algorithm: str) -> None:
         raise GeometryError(f"algorithm is {algorithm!r}; give one of {', '.join(get_args(Algorithm))}")
 
 
+def is_large(weight: Tensor) -> bool:
+    """Whether our kernels gain on ``weight`` for any batch."""
+    return weight.numel() >= _LARGE
+
+
 def is_streamed(rows: int, weight: Tensor, algorithm: Algorithm) -> bool:
     """Whether our kernels take a batch of ``rows`` through ``weight``."""
     if algorithm != "auto":
         return algorithm == "streamed"
-    return _FEWEST <= rows <= _MOST and weight.numel() >= _LARGE
+    return _FEWEST <= rows <= _MOST and is_large(weight)
 
 
 def is_beyond_kernels() -> bool:
