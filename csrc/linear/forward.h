@@ -2,7 +2,7 @@
 #pragma once
 
 #include "layout/turn.h"
-#include "linear/panels.h"
+#include "linear/few_rows.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
@@ -30,12 +30,13 @@ int64_t packed_inputs(const LinearJob& job) {
 }
 template <class E>
 int64_t packed_input_size(const LinearJob& job) {
+  if (are_few(job)) return job.rows * few_rows_step<E>(job);
   const Batch<E> batch(job);
   return batch.groups * batch.width() * packed_inputs<E>(job);
 }
 template <class E>
 int64_t pack_input_items(const LinearJob& job) {
-  return parts_of(job.inputs, inputs_of_block);
+  return are_few(job) ? 1 : parts_of(job.inputs, inputs_of_block);
 }
 
 // A square of N rows and N inputs; what is not there is 0.
@@ -53,6 +54,7 @@ void pack_square(const LinearForwardJob& job, int64_t row, int64_t input, E* to,
 
 template <class E>
 void pack_input(const LinearForwardJob& job, int64_t begin, int64_t end) {
+  if (are_few(job)) return pack_few_rows<E>(job);
   constexpr int N = lanes_of<E>;
   const Batch<E> batch(job);
   const int64_t width = batch.width(), last = end * inputs_of_block;
@@ -199,11 +201,13 @@ void with_vectors(const LinearJob& job, const F& body) {
 
 template <class E>
 int64_t forward_items(const LinearJob& job) {
+  if (are_few(job)) return few_rows_items(job);
   return parts_of(job.outputs, sums_in_registers / Batch<E>(job).vectors);
 }
 
 template <class E>
 void forward(const LinearForwardJob& job, int64_t begin, int64_t end) {
+  if (are_few(job)) return forward_few_rows<E>(job, begin, end);
   with_vectors<E>(job, [&](auto V) {
     constexpr int T = sums_in_registers / V;
     ForwardRows<E, T, V> rows(job);

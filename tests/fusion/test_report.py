@@ -112,11 +112,11 @@ def test_large_fully_connected_layers_are_streamed():
         assert rows(model, "evaluation")["0", "1"] == "linear and relu, while autocast is on"
     fast = switchgrad.optimize(model.eval())
     assert list(fast.state_dict()) == list(model.state_dict())
-    for batch in (1, 16):
+    for batch in (1000, 3):
         x = torch.randn(batch, 1024, requires_grad=True)
         with torch.profiler.profile() as profile:
             ours = fast(x)
-        assert ("switchgrad::linear" in {event.key for event in profile.key_averages()}) == (batch == 16)
+        assert ("switchgrad::linear" in {event.key for event in profile.key_averages()}) == (batch < 1000)
         torch.testing.assert_close(ours, model(x))
         torch.testing.assert_close(
             *(torch.autograd.grad(y.sum(), (x, *net.parameters())) for y, net in ((ours, fast), (model(x), model)))

@@ -127,10 +127,10 @@ def test_no_inputs_and_no_outputs() -> None:
 
 
 def test_the_choice_follows_the_sizes() -> None:
-    large, small = torch.empty(4096, 4096, device="meta"), torch.empty(120, 400, device="meta")
-    assert is_streamed(16, large, "auto")
-    assert not is_streamed(16, small, "auto"), "a small weight stays in the caches"
-    assert not is_streamed(4096, large, "auto"), "a product of many rows is PyTorch's"
+    large, medium, small = (torch.empty(n, n, device="meta") for n in (4096, 400, 200))
+    for rows, *taken in ((1, True, False), (16, True, True), (100, True, False), (4096, False, False)):
+        assert [is_streamed(rows, weight, "auto") for weight in (large, medium)] == taken, rows
+        assert not is_streamed(rows, small, "auto"), "a small weight stays in the caches"
     assert is_streamed(4096, small, "streamed")
     assert not is_streamed(16, large, "direct")
 

@@ -304,8 +304,12 @@ def _linear(kinds: tuple[str, ...], algorithm: Any = "auto") -> Rule:
     if algorithm != "auto":
         name = f"{name} ({algorithm})"
     among = "unmeasured" if algorithm == "auto" else "measured"
-    begun = {"linear_weight": late.begin}
-    return Rule(kinds, name, linear, _linear_kernel, autocast=steps, among=among, first=begun)
+    return Rule(kinds, name, linear, _linear_kernel, autocast=steps, among=among, first={"linear_weight": _begun})
+
+
+def _begun(weight: Tensor) -> Any:
+    """What is late is worth its second node on the tape only where the weight is wide."""
+    return late.begin(weight) if weight.numel() >= late.FEWEST else weight
 
 
 def _linear_kernel(stages: Sequence[Stage]) -> str:

@@ -12,9 +12,9 @@ from switchgrad.ops.routing import is_transformed
 
 Algorithm = Literal["auto", "direct", "streamed"]
 
-# Measured: from this many numbers on, the weight comes from memory, and PyTorch's products of thin batches wait for it.
-_LARGE = 1 << 20
-_FEWEST, _MOST = 5, 64  # rows of the batch; fewer fill no vector, more are worth a product of blocks
+# Measured: weights of so many numbers and more, and the batches for which our kernels are quicker: from so many rows to
+# so many. The larger the weight, the longer a thin product waits for memory; a product of many rows does not.
+_QUICKER = ((1 << 22, 1, 512), (1 << 20, 1, 128), (1 << 17, 2, 32))
 
 
 def check_algorithm(algorithm: str) -> None:
@@ -25,14 +25,18 @@ def check_algorithm(algorithm: str) -> None:
 
 def is_large(weight: Tensor) -> bool:
     """Whether our kernels gain on ``weight`` for any batch."""
-    return weight.numel() >= _LARGE
+    return weight.numel() >= _QUICKER[-1][0]
 
 
 def is_streamed(rows: int, weight: Tensor, algorithm: Algorithm) -> bool:
     """Whether our kernels take a batch of ``rows`` through ``weight``."""
     if algorithm != "auto":
         return algorithm == "streamed"
-    return _FEWEST <= rows <= _MOST and is_large(weight)
+    numbers = weight.numel()
+    for size, fewest, most in _QUICKER:
+        if numbers >= size:
+            return fewest <= rows <= most
+    return False
 
 
 def is_beyond_kernels() -> bool:
