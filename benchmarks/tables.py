@@ -107,6 +107,30 @@ HEADS = {
             "why",
         ],
     ),
+    "weighted_pool": (
+        "Blurred pooling, averages under Gaussian and given weights, trainable subsampling, milliseconds: against a "
+        "depthwise convolution of PyTorch's (behind its padding, before a division) on the same tensor, in the other "
+        "layout, and compiled where measured; then how many times as fast as the fastest of them we are (**bold** "
+        "where it falls short). Copy: a copy of as many bytes as the forward reads and writes; fill: one number "
+        "written into every cell of a new gradient",
+        [
+            "case",
+            "memory",
+            "forward",
+            "PyTorch",
+            "other layout",
+            "compiled",
+            "copy",
+            "vs fastest",
+            "backward",
+            "PyTorch ",
+            "other layout ",
+            "compiled ",
+            "fill",
+            "vs fastest ",
+            "why",
+        ],
+    ),
     "regions": (
         "Pooling over boxes and suppression, milliseconds and times as fast as the composition of PyTorch that they "
         "replace; grid_sample: RoIAlign as one call of PyTorch's for each picture, all boxes in one grid, forward and "
@@ -198,6 +222,19 @@ def family_row(row: dict[str, Any]) -> list[str]:
         ratio(row["times_torch"], 1),
         *(ms(row[f"{peer}_ms"]) for peer in backward),
         ratio(row["times_torch_backward"], 1),
+        row["reason"] or "",
+    ]
+
+
+def weighted_row(row: dict[str, Any]) -> list[str]:
+    peers = ("torch", "other_layout", "compiled")
+    return [
+        row["case"],
+        row["memory"],
+        *(ms(row[f"{name}_ms"]) for name in ("forward", *peers, "copy")),
+        ratio(row["times_fastest"], 1),
+        *(ms(row[name]) for name in ("backward_ms", *(f"{peer}_backward_ms" for peer in peers), "fill_ms")),
+        ratio(row["times_fastest_backward"], 1),
         row["reason"] or "",
     ]
 
@@ -312,6 +349,7 @@ ROWS = {
     "pool": pool_row,
     "pool_family": family_row,
     "avg_pool": avg_pool_row,
+    "weighted_pool": weighted_row,
     "regions": regions_row,
     "fused": fused_row,
     "conv_pool": conv_pool_row,

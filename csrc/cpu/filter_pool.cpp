@@ -1,5 +1,8 @@
 // Weighted and blurred pooling on the CPU: checks, what lies beyond the border, threads, registration.
+#include <cmath>
+#include <limits>
 #include <optional>
+#include <utility>
 
 #include "cpu/isa.h"
 #include "cpu/numbers.h"
@@ -84,10 +87,51 @@ void check_numbers(const Tensor& numbers, int64_t count, ScalarType dtype, const
          std::to_string(count) + " in the precision to compute in");
 }
 
+// Weights that are products of one for each row of the window and one for each column, up to rounding: Gaussian and
+// binomial ones are. Rows are then summed before columns, where that is less work.
+template <class A>
+class Products {
+ public:
+  Products(const A* weights, const Axis (&axes)[3]) {
+    const int64_t rows = axes[0].kernel * axes[1].kernel, columns = axes[2].kernel;
+    if (axes[2].stride * rows + columns > rows * columns) return;
+    int64_t largest = 0;
+    for (int64_t i = 1; i < rows * columns; ++i)
+      if (std::abs(weights[i]) > std::abs(weights[largest])) largest = i;
+    const A* row = weights + largest / columns * columns;
+    const A top = weights[largest];
+    if (!(std::abs(top) > 0) || !std::isfinite(top)) return;
+    std::vector<A> numbers;
+    for (int64_t r = 0; r < rows; ++r) {
+      const A down = weights[r * columns + largest % columns] / top;
+      for (int64_t s = 0; s < columns; ++s) {
+        const A wanted = weights[r * columns + s];
+        if (!(std::abs(down * row[s] - wanted) <= 2 * std::numeric_limits<A>::epsilon() * std::abs(wanted))) return;
+      }
+      numbers.push_back(down);
+    }
+    numbers.insert(numbers.end(), row, row + columns);
+    numbers_ = std::move(numbers);
+    rows_ = rows;
+  }
+
+  void tell(FilterJob& job) const {
+    if (numbers_.empty()) return;
+    job.down = numbers_.data();
+    job.along = numbers_.data() + rows_;
+  }
+
+ private:
+  std::vector<A> numbers_;
+  int64_t rows_ = 0;
+};
+
 struct Call {
   FilterJob job;
   Tensor weights;
   std::optional<Tensor> factors;
+  std::optional<Products<float>> products;
+  std::optional<Products<double>> wide_products;
 
   Call(const Plan& plan, const Tensor& like, const Tensor& given, const std::optional<Tensor>& scale)
       : weights(made_compact(given, false)) {
@@ -98,6 +142,12 @@ struct Call {
       places *= job.places(i);
     }
     job.weights = weights.const_data_ptr();
+    const Axis axes[3] = {job.axis[0].axis, job.axis[1].axis, job.axis[2].axis};
+    if (like.scalar_type() == ScalarType::Double) {
+      wide_products.emplace(static_cast<const double*>(job.weights), axes).tell(job);
+    } else {
+      products.emplace(static_cast<const float*>(job.weights), axes).tell(job);
+    }
     if (!scale) return;
     check_numbers(*scale, places, like.scalar_type(), "factors");
     factors = made_compact(*scale, false);

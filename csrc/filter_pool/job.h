@@ -24,7 +24,8 @@ struct FilterJob {
   int64_t stride[5] = {};  // of the maps: picture, channel, depth, row, column
   void* pooled = nullptr;
   const void* weights = nullptr;
-  const void* factors = nullptr;  // each place's sum times its factor, 0 where that is 0; null: as it is
+  const void *down = nullptr, *along = nullptr;  // where weights are products: of each row and of each column; or null
+  const void* factors = nullptr;                 // each place's sum times its factor, 0 where that is 0; null: as it is
 
   int64_t size(int i) const { return axis[i].axis.size; }
   int64_t places(int i) const { return axis[i].axis.places; }

@@ -63,10 +63,31 @@ struct RegionItem {
   }
 };
 
+// Where the map of lane 0 begins.
+template <class T>
+const Raw<T>* first_cell(const RegionJob& job, const RegionItem& item) {
+  return static_cast<const Raw<T>*>(job.maps) + item.n * job.map_stride[0] + item.map_channel * job.map_stride[1];
+}
+
+// Channels that are neighbours in memory, the first `count` of them; the other lanes are 0.
+template <class T>
+SWITCHGRAD_INLINE Lanes<Wide<T>> lanes_of_pixel(const Raw<T>* from, int64_t count) {
+  constexpr int N = region_vector<Wide<T>>;
+  Lanes<Wide<T>> lanes;
+  if (count == region_lanes) {
+    for (int i = 0; i < region_vectors<Wide<T>>; ++i) lanes.v[i] = load_wide<T, N>(from + i * N);
+    return lanes;
+  }
+  Wide<T> cells[region_lanes];
+  for (int64_t lane = 0; lane < region_lanes; ++lane)
+    cells[lane] = lane < count ? Element<T>::widen(from[lane]) : Wide<T>{};
+  return Lanes<Wide<T>>::of(cells);
+}
+
 template <class T>
 void pack(const RegionJob& job, const RegionItem& item, Wide<T>* to) {
   const int64_t* stride = job.map_stride;
-  const auto* from = static_cast<const Raw<T>*>(job.maps) + item.n * stride[0] + item.map_channel * stride[1];
+  const Raw<T>* from = first_cell<T>(job, item);
   for (int64_t h = 0; h < job.height; ++h)
     for (int64_t lane = 0; lane < region_lanes; ++lane) {
       Wide<T>* row = to + h * job.width * region_lanes + lane;

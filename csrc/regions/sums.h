@@ -19,19 +19,62 @@ struct Entries {
         weight(static_cast<const A*>(job.weights[axis].weight)) {}
 };
 
+// Rows of the map summed into the columns of a box, of a map that lies in memory as [cell][lane].
 template <class A>
-void sum_columns(const A* row, const Entries<A>& columns, const RegionItem& item, A* sums) {
-  for (int64_t q = item.column_begin; q < item.column_end; ++q) {
-    auto sum = Lanes<A>::all(0);
-    for (int64_t e = columns.begin[q]; e < columns.begin[q + 1]; ++e)
-      sum.add(columns.weight[e], Lanes<A>::of(row + columns.cell[e] * region_lanes));
-    sum.put(sums + q * region_lanes);
-  }
-}
+struct LaidMap {
+  const RegionJob& job;
+  const A* map;
 
+  void sum_columns(int64_t h, const Entries<A>& columns, const RegionItem& item, A* sums) const {
+    const A* row = map + h * job.width * region_lanes;
+    for (int64_t q = item.column_begin; q < item.column_end; ++q) {
+      auto sum = Lanes<A>::all(0);
+      for (int64_t e = columns.begin[q]; e < columns.begin[q + 1]; ++e)
+        sum.add(columns.weight[e], Lanes<A>::of(row + columns.cell[e] * region_lanes));
+      sum.put(sums + q * region_lanes);
+    }
+  }
+};
+
+// The same of channels that are neighbours in memory anyway.
 template <class T>
-void sum_box(const RegionJob& job, const RegionItem& item, int64_t k, const Wide<T>* map, Wide<T>* held,
-             Wide<T>* sums) {
+struct PixelMap {
+  using A = Wide<T>;
+  const RegionJob& job;
+
+  void sum_columns(int64_t h, const Entries<A>& columns, const RegionItem& item, A* sums) const {
+    const Raw<T>* row = first_cell<T>(job, item) + h * job.map_stride[2];
+    for (int64_t q = item.column_begin; q < item.column_end; ++q) {
+      auto sum = Lanes<A>::all(0);
+      for (int64_t e = columns.begin[q]; e < columns.begin[q + 1]; ++e)
+        sum.add(columns.weight[e], lanes_of_pixel<T>(row + columns.cell[e] * job.map_stride[3], item.count));
+      sum.put(sums + q * region_lanes);
+    }
+  }
+};
+
+// The same of a map as it is, one channel after another: for boxes that look at less of a map than laying it costs.
+template <class T>
+struct PlainMap {
+  using A = Wide<T>;
+  const RegionJob& job;
+
+  void sum_columns(int64_t h, const Entries<A>& columns, const RegionItem& item, A* sums) const {
+    const Raw<T>* row = first_cell<T>(job, item) + h * job.map_stride[2];
+    for (int64_t lane = 0; lane < item.count; ++lane) {
+      const Raw<T>* cells = row + lane * item.map_step * job.map_stride[1];
+      for (int64_t q = item.column_begin; q < item.column_end; ++q) {
+        A sum = 0;
+        for (int64_t e = columns.begin[q]; e < columns.begin[q + 1]; ++e)
+          sum += columns.weight[e] * Element<T>::widen(cells[columns.cell[e] * job.map_stride[3]]);
+        sums[q * region_lanes + lane] = sum;
+      }
+    }
+  }
+};
+
+template <class T, class Map>
+void sum_box(const RegionJob& job, const RegionItem& item, int64_t k, const Map& map, Wide<T>* held, Wide<T>* sums) {
   using A = Wide<T>;
   const Entries<A> rows(job, 0, k), columns(job, 1, k);
   const int64_t length = job.places[1] * region_lanes;
@@ -42,7 +85,7 @@ void sum_box(const RegionJob& job, const RegionItem& item, int64_t k, const Wide
       const int64_t h = rows.cell[e];
       A* row = held + (h & 1) * length;
       if (!have.has(h)) {
-        sum_columns(map + h * job.width * region_lanes, columns, item, row);
+        map.sum_columns(h, columns, item, row);
         have.hold(h);
       }
       for (int64_t q = item.column_begin; q < item.column_end; ++q)
@@ -55,17 +98,41 @@ void sum_box(const RegionJob& job, const RegionItem& item, int64_t k, const Wide
   }
 }
 
+template <class T, class Map>
+void sum_boxes(const RegionJob& job, const RegionItem& item, const Map& map, Wide<T>* held, Wide<T>* sums) {
+  for (int64_t b = job.first_box[item.n]; b < job.first_box[item.n + 1]; ++b)
+    sum_box<T>(job, item, job.box[b], map, held, sums);
+}
+
+// How many cells of a map the boxes of a picture look at, each as often as it is read.
+template <class A>
+int64_t cells_read(const RegionJob& job, const RegionItem& item) {
+  int64_t cells = 0;
+  for (int64_t b = job.first_box[item.n]; b < job.first_box[item.n + 1]; ++b) {
+    const Entries<A> rows(job, 0, job.box[b]), columns(job, 1, job.box[b]);
+    cells += (rows.begin[item.row_end] - rows.begin[item.row_begin]) *
+             (columns.begin[item.column_end] - columns.begin[item.column_begin]);
+  }
+  return cells;
+}
+
 template <class T>
 void sum_regions(const RegionJob& job, int64_t begin, int64_t end) {
   using A = Wide<T>;
-  const int64_t length = job.places[1] * region_lanes;
-  Scratch<A> map(job.height * job.width * region_lanes), held(2 * length), sums(length);
+  const int64_t length = job.places[1] * region_lanes, cells = job.height * job.width;
+  Scratch<A> map(cells * region_lanes), held(2 * length), sums(length);
+  for (int64_t i = 0; i < 2 * length; ++i) held[i] = 0;  // lanes without a channel
   for (int64_t i = begin; i < end; ++i) {
     const RegionItem item(job, i);
     if (job.first_box[item.n] == job.first_box[item.n + 1]) continue;
-    pack<T>(job, item, map.get());
-    for (int64_t b = job.first_box[item.n]; b < job.first_box[item.n + 1]; ++b)
-      sum_box<T>(job, item, job.box[b], map.get(), held.get(), sums.get());
+    if (job.map_stride[1] == 1 && item.map_step == 1) {
+      sum_boxes<T>(job, item, PixelMap<T>{job}, held.get(), sums.get());
+    } else if (cells_read<A>(job, item) < cells) {
+      sum_boxes<T>(job, item, PlainMap<T>{job}, held.get(), sums.get());
+    } else {
+      pack<T>(job, item, map.get());
+      sum_boxes<T>(job, item, LaidMap<A>{job, map.get()}, held.get(), sums.get());
+    }
   }
 }
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import Parameter, functional
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window, window
 from switchgrad.ops import linear_maps
 from switchgrad.ops.checks import check_floats
 from switchgrad.ops.filter_pool import ZEROS, Filter, products
+from switchgrad.ops.routing import is_watched
 
 __all__ = ["weighted_avg_pool1d", "weighted_avg_pool2d", "weighted_avg_pool3d"]
 
@@ -116,9 +118,12 @@ def _weighted(
     win = window(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
     if (sigma is None) == (weights is None):
         raise GeometryError("give either sigma, a distance in cells, or weights of the window's shape")
+    places = win.output_size(size)
     if sigma is not None:
-        return linear_maps.apply(input, _by_distance(win, sigma, win.output_size(size)))
+        return linear_maps.apply(input, _filter(win, _by_distance(win, sigma), places))
     kernel = _given(win, weights, input)
+    if _is_constant(kernel):
+        return linear_maps.apply(input, _filter(win, tuple(kernel.flatten().tolist()), places))
     batch = input if input.dim() == dims + 2 else input.unsqueeze(0)
     sums = _sums(batch, kernel, win)
     seen = _sums(input.new_ones((1, 1, *size)), kernel, win)
@@ -127,15 +132,20 @@ def _weighted(
     return means if input.dim() == dims + 2 else means.squeeze(0)
 
 
-def _by_distance(win: Window, sigma: float, places: tuple[int, ...]) -> Filter:
+def _by_distance(win: Window, sigma: float) -> tuple[float, ...]:
     if not sigma > 0:
         raise GeometryError(f"sigma is {sigma}; give a distance in cells above 0")
-    fall = [
-        [math.exp(-(((i - (r - 1) / 2) * d) ** 2) / (2 * sigma**2)) for i in range(r)]
-        for r, d in zip(win.kernel_size, win.dilation, strict=True)
-    ]
+    return products(
+        [
+            [math.exp(-(((i - (r - 1) / 2) * d) ** 2) / (2 * sigma**2)) for i in range(r)]
+            for r, d in zip(win.kernel_size, win.dilation, strict=True)
+        ]
+    )
+
+
+def _filter(win: Window, weights: tuple[float, ...], places: Sequence[int]) -> Filter:
     return Filter(
-        weights=products(fall),
+        weights=weights,
         kernel_size=win.kernel_size,
         stride=win.stride,
         before=tuple(begin for begin, _ in win.padding),
@@ -144,6 +154,11 @@ def _by_distance(win: Window, sigma: float, places: tuple[int, ...]) -> Filter:
         border=ZEROS,
         mean=True,
     )
+
+
+def _is_constant(weights: Tensor) -> bool:
+    """Whether these are numbers at hand that nobody trains; a subclass of tensors may have none."""
+    return type(weights) in (Tensor, Parameter) and weights.is_cpu and not is_watched(weights)
 
 
 def _given(win: Window, weights: Tensor | None, input: Tensor) -> Tensor:
