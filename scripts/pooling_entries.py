@@ -219,7 +219,7 @@ ENTRIES = (
     ),
     Entry(
         "Fractional max",
-        every("fractional_max_pool", dims="23"),
+        every("fractional_max_pool"),
         "Many gentle reductions, by a factor below 2.",
         f"{TESTS}/test_placed.py",
         lambda x: ops.fractional_max_pool2d(x, 2, 3, generator=seeded()),

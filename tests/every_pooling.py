@@ -145,7 +145,8 @@ def _in_windows() -> list[Use]:
         use("stochastic_pool2d", 2, note="training", refused=RANDOM, mapped=False),
         use("max_pool_dropout2d", 2, note="training", refused=RANDOM, mapped=False),
         use("s3_pool2d", 2, note="training", refused=RANDOM, mapped=False),
-        *(use(f"fractional_max_pool{d}d", 2, 3, refused=RANDOM, mapped=False) for d in (2, 3)),
+        *(use(f"fractional_max_pool{d}d", 2, 3, refused=RANDOM, mapped=False) for d in (1, 2, 3)),
+        use("fractional_max_pool1d", 2, 3, _random_samples=torch.rand(2, 4, 1), note="samples", mapped=False),
         use("fractional_max_pool2d", 2, 3, _random_samples=torch.rand(2, 4, 2), note="samples", mapped=False),
         use("fractional_max_pool3d", 2, 3, _random_samples=torch.rand(1, 4, 3), note="samples", mapped=False),
         use(

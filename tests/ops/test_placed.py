@@ -88,6 +88,45 @@ def test_fractional_gradients_are_pytorchs(shape: Any, kernel: Any, output: Any)
     torch.testing.assert_close((forward * g).sum(), (backward * tangent).sum())
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("mode", ["pseudorandom", "random"])
+@pytest.mark.parametrize(("length", "kernel", "output"), [(17, 3, 6), (40, 2, 29), (5, 5, 1), (9, 4, 6)])
+def test_a_signal_is_a_picture_of_one_row(length: int, kernel: int, output: int, mode: Any, dtype: torch.dtype) -> None:
+    x = torch.randint(-3, 4, (2, 3, length), generator=generator(1)).to(dtype)
+    x[0, 0, ::4] = torch.nan
+    shape = (2, 3, 2) if mode == "pseudorandom" else (2, 3, 2, max(output - 1, 0))
+    samples = torch.rand(shape, generator=generator(2)).to(dtype)
+    given = {"mode": mode, "return_indices": True}
+    picture, signal = x.unsqueeze(2).requires_grad_(), x.clone().requires_grad_()
+    columns = samples[:, :, :1] if mode == "pseudorandom" else samples[:, :, :1].contiguous()
+    wanted, where = ops.fractional_max_pool2d(picture, (1, kernel), (1, output), _random_samples=samples, **given)
+    got, indices = ops.fractional_max_pool1d(signal, kernel, output, _random_samples=columns, **given)
+    assert torch.equal(got.nan_to_num(nan=7), wanted.squeeze(2).nan_to_num(nan=7))
+    assert torch.equal(indices, where.squeeze(2))
+    grad = torch.randn(got.shape, generator=generator(3)).to(dtype)
+    (left,) = torch.autograd.grad(got, signal, grad)
+    (right,) = torch.autograd.grad(wanted, picture, grad.unsqueeze(2))
+    assert torch.equal(left, right.squeeze(2))
+    single = ops.fractional_max_pool1d(x[1], kernel, output, _random_samples=columns[1:], mode=mode)
+    assert torch.equal(single, got[1])
+
+
+def test_a_signal_s_layer_and_refusals() -> None:
+    x = torch.rand(2, 3, 11)
+    torch.manual_seed(3)
+    wanted = ops.fractional_max_pool1d(x, 2, 5)
+    torch.manual_seed(3)
+    assert torch.equal(nn.FractionalMaxPool1d(2, 5)(x), wanted)
+    assert nn.FractionalMaxPool1d(2, output_ratio=0.5)(x[0]).shape == (3, 5)
+    values, switches = ops.fractional_max_pool1d(x, 2, 5, generator=generator(3), return_switches=True)
+    assert torch.equal(values, wanted)
+    assert switches.codes.dtype == torch.uint8
+    with pytest.raises(GeometryError, match="axes"):
+        ops.fractional_max_pool1d(torch.rand(1, 2, 3, 4), 2, 2)
+    with pytest.raises(GeometryError, match="do not fit in the 11 cells"):
+        ops.fractional_max_pool1d(x, 2, 11)
+
+
 def test_fractional_windows_that_only_just_fit() -> None:
     """PyTorch refuses such volumes; with and without a gradient we pool them alike."""
     x = torch.rand(1, 2, 4, 5, 6)

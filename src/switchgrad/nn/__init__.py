@@ -106,6 +106,7 @@ from switchgrad.nn.statistical import (
     WeibullPool3d,
 )
 from switchgrad.nn.stochastic import (
+    FractionalMaxPool1d,
     FractionalMaxPool2d,
     FractionalMaxPool3d,
     MaxPoolDropout1d,
@@ -164,6 +165,7 @@ __all__ = [
     "DropConnect",
     "Dropout",
     "ExpectationPool",
+    "FractionalMaxPool1d",
     "FractionalMaxPool2d",
     "FractionalMaxPool3d",
     "GammaPool1d",

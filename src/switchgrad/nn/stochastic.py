@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from switchgrad.ops.stochastic.stochastic_pool import Pooled
 
 __all__ = [
+    "FractionalMaxPool1d",
     "FractionalMaxPool2d",
     "FractionalMaxPool3d",
     "MaxPoolDropout1d",
@@ -228,6 +229,29 @@ class _FractionalMaxPool(nn.Module):
     def extra_repr(self) -> str:
         size = f"output_ratio={self.output_ratio}" if self.output_size is None else f"output_size={self.output_size}"
         return f"kernel_size={self.kernel_size}, {size}, mode={self.mode}"
+
+
+class FractionalMaxPool1d(_FractionalMaxPool):
+    """`switchgrad.ops.fractional_max_pool1d` as a layer: random in evaluation too, as `FractionalMaxPool2d` is.
+
+    >>> FractionalMaxPool1d(2, output_ratio=0.7)(torch.rand(2, 9)).shape
+    torch.Size([2, 6])
+    """
+
+    _random_samples: Tensor | None
+
+    def forward(self, input: Tensor) -> Pooled:
+        return ops.fractional_max_pool1d(
+            input,
+            self.kernel_size,
+            self.output_size,
+            self.output_ratio,
+            self.return_indices,
+            self._random_samples,
+            generator=self.generator,
+            mode=self.mode,
+            return_switches=self.return_switches,
+        )
 
 
 class FractionalMaxPool2d(_FractionalMaxPool):

@@ -103,6 +103,7 @@ __all__ = [
     "dropout",
     "dynamic_k",
     "expectation_pool",
+    "fractional_max_pool1d",
     "fractional_max_pool2d",
     "fractional_max_pool3d",
     "gamma_pool1d",

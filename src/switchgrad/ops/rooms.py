@@ -74,6 +74,7 @@ _ROOMS = {
         "weibull_pool3d",
     ),
     "stochastic": (
+        "fractional_max_pool1d",
         "fractional_max_pool2d",
         "fractional_max_pool3d",
         "max_pool_dropout1d",

@@ -82,6 +82,41 @@ def fractional_max_pool2d(
     )
 
 
+def fractional_max_pool1d(
+    input: Tensor,
+    kernel_size: IntOrTuple,
+    output_size: IntOrTuple | None = None,
+    output_ratio: Ratio | None = None,
+    return_indices: bool = False,
+    _random_samples: Tensor | None = None,
+    *,
+    generator: torch.Generator | None = None,
+    mode: Mode = "pseudorandom",
+    return_switches: bool = False,
+) -> Pooled:
+    """The largest value of randomly placed stretches of a signal: `fractional_max_pool2d` along one axis.
+
+    Shapes: (N, C, L) or (C, L). PyTorch has none: the same samples give what its pictures of one row give along their
+    columns. ``_random_samples`` has shape (N, C, 1), in random mode (N, C, 1, P - 1).
+
+    >>> x = torch.tensor([[0.0, 5.0, 1.0, 4.0, 2.0, 3.0]])
+    >>> fractional_max_pool1d(x, 2, output_size=3, _random_samples=torch.tensor([[[0.6]]])).tolist()
+    [[5.0, 4.0, 3.0]]
+    """
+    return _fractional(
+        1,
+        input,
+        kernel_size,
+        output_size,
+        output_ratio,
+        return_indices,
+        return_switches,
+        _random_samples,
+        generator,
+        mode,
+    )
+
+
 def fractional_max_pool3d(
     input: Tensor,
     kernel_size: IntOrTuple,
@@ -164,7 +199,7 @@ def _fractional(
 
 def _torch_takes(size: Sequence[int], kernel: Sequence[int], places: Sequence[int]) -> bool:
     """Whether PyTorch's kernel may find the winners: in eager mode, and volumes whose windows do more than just fit."""
-    if torch.compiler.is_compiling() or is_transformed():
+    if len(size) == 1 or torch.compiler.is_compiling() or is_transformed():
         return False
     return len(size) == 2 or all(p + r - 1 < h for h, r, p in zip(size, kernel, places, strict=True))
 
