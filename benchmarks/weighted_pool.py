@@ -1,6 +1,6 @@
-"""Weighted averages, blurred pooling and trainable subsampling against what one writes in PyTorch: depthwise convolutions.
+"""Weighted averages, blurred pooling and trainable subsampling against depthwise convolutions of PyTorch's.
 
-    python benchmarks/weighted_pool.py                                     # all rows, both allocators, writes the JSON
+    python benchmarks/weighted_pool.py                                     # all rows, both allocators, writes JSON
     python benchmarks/weighted_pool.py --only "blur 16x64x56x56" --compile --update   # with torch.compile as well
 
 The peer pads (blur), convolves every channel with the same small filter and divides by the sum of the weights that lie

@@ -15,9 +15,9 @@ from torch import Tensor
 
 import loops
 from harness.declaration import Mutant
+from right_average import Averaging
 from right_average import _NoBackward as Rescaled
 from right_pooling import Entrance
-from switchgrad.ops.layout import in_layout_of
 
 
 class Filtering:
@@ -29,8 +29,7 @@ class Filtering:
     def term(self, cell: Tensor, inside: Tensor, weight: float, at: tuple[int, ...]) -> Tensor:
         return torch.where(inside, cell, torch.zeros((), dtype=cell.dtype)) * weight
 
-    def lay_out(self, x: Tensor, result: Tensor) -> Tensor:
-        return in_layout_of(x, result)
+    lay_out = Averaging.lay_out
 
 
 class Blur(Filtering):
@@ -189,12 +188,6 @@ class _(Blur):
         return super().term(cell, inside, weight * (2 if at == (1, 1) else 1), at)
 
 
-@mutant("half precision added in half")
-class _(Blur):
-    def wide(self, dtype: torch.dtype) -> torch.dtype:
-        return dtype
-
-
 @mutant("what reaches over the border is dropped on the way back", GRADIENTS)
 class _(Blur):
     def folded(self, cell: Tensor, near: list[Tensor], size: torch.Size) -> Tensor:
@@ -206,12 +199,6 @@ class _(Blur):
 class _(Blur):
     def term(self, cell: Tensor, inside: Tensor, weight: float, at: tuple[int, ...]) -> Tensor:
         return super().term(Rescaled.apply(cell, 1 / weight), inside, weight, at)
-
-
-@mutant("row-major whatever goes in", "layouts_do_not_matter")
-class _(Blur):
-    def lay_out(self, x: Tensor, result: Tensor) -> Tensor:
-        return result.contiguous()
 
 
 @mutant("the distance from the first cell")

@@ -88,22 +88,21 @@ void check_numbers(const Tensor& numbers, int64_t count, ScalarType dtype, const
 }
 
 // Weights that are products of one for each row of the window and one for each column, up to rounding: Gaussian and
-// binomial ones are. Rows are then summed before columns, where that is less work.
+// binomial ones are. Rows are then summed before columns, where that is less work: writing and reading lines counts
+// channels last, where it is not hidden behind the turning of lanes.
 template <class A>
 class Products {
  public:
-  Products(const A* weights, const Axis (&axes)[3]) {
+  Products(const A* weights, const Axis (&axes)[3], bool channels_last) {
     const int64_t rows = axes[0].kernel * axes[1].kernel, columns = axes[2].kernel;
-    if (axes[2].stride * rows + columns > rows * columns) return;
-    int64_t largest = 0;
-    for (int64_t i = 1; i < rows * columns; ++i)
-      if (std::abs(weights[i]) > std::abs(weights[largest])) largest = i;
-    const A* row = weights + largest / columns * columns;
-    const A top = weights[largest];
+    if ((channels_last ? 2 : 1) * (axes[2].stride * rows + columns) > rows * columns) return;
+    const int64_t chosen = cell_to_divide_by(weights, rows * columns);
+    const A* row = weights + chosen / columns * columns;
+    const A top = weights[chosen];
     if (!(std::abs(top) > 0) || !std::isfinite(top)) return;
     std::vector<A> numbers;
     for (int64_t r = 0; r < rows; ++r) {
-      const A down = weights[r * columns + largest % columns] / top;
+      const A down = weights[r * columns + chosen % columns] / top;
       for (int64_t s = 0; s < columns; ++s) {
         const A wanted = weights[r * columns + s];
         if (!(std::abs(down * row[s] - wanted) <= 2 * std::numeric_limits<A>::epsilon() * std::abs(wanted))) return;
@@ -113,6 +112,18 @@ class Products {
     numbers.insert(numbers.end(), row, row + columns);
     numbers_ = std::move(numbers);
     rows_ = rows;
+  }
+
+  // The smallest weight above 0 divides binomial ones without rounding; where weights range far, the largest does not
+  // overflow.
+  static int64_t cell_to_divide_by(const A* weights, int64_t count) {
+    int64_t largest = 0, smallest = 0;
+    for (int64_t i = 1; i < count; ++i) {
+      const A size = std::abs(weights[i]), least = std::abs(weights[smallest]);
+      if (size > std::abs(weights[largest])) largest = i;
+      if (size > 0 && (size < least || least == 0)) smallest = i;
+    }
+    return std::abs(weights[largest]) < A{1 << 16} * std::abs(weights[smallest]) ? smallest : largest;
   }
 
   void tell(FilterJob& job) const {
@@ -133,7 +144,7 @@ struct Call {
   std::optional<Products<float>> products;
   std::optional<Products<double>> wide_products;
 
-  Call(const Plan& plan, const Tensor& like, const Tensor& given, const std::optional<Tensor>& scale)
+  Call(const Plan& plan, const Tensor& like, const Tensor& given, const std::optional<Tensor>& scale, bool pixels)
       : weights(made_compact(given, false)) {
     check_numbers(given, plan.cells, like.scalar_type(), "weights");
     int64_t places = 1;
@@ -144,9 +155,9 @@ struct Call {
     job.weights = weights.const_data_ptr();
     const Axis axes[3] = {job.axis[0].axis, job.axis[1].axis, job.axis[2].axis};
     if (like.scalar_type() == ScalarType::Double) {
-      wide_products.emplace(static_cast<const double*>(job.weights), axes).tell(job);
+      wide_products.emplace(static_cast<const double*>(job.weights), axes, pixels).tell(job);
     } else {
-      products.emplace(static_cast<const float*>(job.weights), axes).tell(job);
+      products.emplace(static_cast<const float*>(job.weights), axes, pixels).tell(job);
     }
     if (!scale) return;
     check_numbers(*scale, places, like.scalar_type(), "factors");
@@ -163,9 +174,9 @@ Tensor filter_pool(Tensor given, Tensor weights, std::optional<Tensor> factors, 
   check_rank(given, spatial, name);
   const Dtype dtype = float_dtype(given, "the input", name);
   const Plan plan(spatial_of(given, spatial), kernel_size, stride, before, dilation, places, border);
-  Call call(plan, given, weights, factors);
-  FilterJob& job = call.job;
   const bool pixels = is_channels_last(given, spatial);
+  Call call(plan, given, weights, factors, pixels);
+  FilterJob& job = call.job;
   const int64_t unit_axis = pixels ? 1 : given.dim() - 1;
   const bool usable = given.stride(unit_axis) == 1 || given.size(unit_axis) == 1;
   const Tensor input = usable ? given : made_compact(given, pixels);
@@ -190,10 +201,10 @@ Tensor filter_pool_spread(Tensor given, Sizes input_size, Tensor weights, std::o
   check_rank(given, spatial, name);
   const Dtype dtype = float_dtype(given, "the tensor to spread", name);
   const Plan plan(input_size, kernel_size, stride, before, dilation, spatial_of(given, spatial), border);
-  Call call(plan, given, weights, factors);
-  FilterJob& job = call.job;
   const int64_t lead = given.dim() - spatial;
   const bool pixels = channels_last && lead == 2 && spatial > 1;
+  Call call(plan, given, weights, factors, pixels);
+  FilterJob& job = call.job;
   const Tensor pooled = made_compact(given, pixels);
   job.batch = lead == 2 ? pooled.size(0) : 1;
   job.channels = pooled.size(lead - 1);

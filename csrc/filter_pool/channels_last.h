@@ -1,7 +1,7 @@
 // Sums of windows and their adjoint where channels are neighbours in memory: a pixel lies in lanes.
 //
-// As in planar.h, weights that are products are summed over rows first, into lines of whole pixels, else at once. All
-// sums are taken in the order of planar.h, so both layouts give the same bits.
+// As in planar.h, weights that are products are summed over rows first, into lines of whole pixels, else at once. The
+// former pays in larger windows only: here windows need no turning of lanes, and a line is as long as a row of pixels.
 #pragma once
 
 #include "filter_pool/lines.h"
@@ -115,59 +115,51 @@ class PixelSpread : FilterRows<T> {
         channels_(job.channels),
         width_(across_.axis.size),
         inside_(across_.axis.pad_begin),
-        pooled_(across_.axis.places * channels_),
         line_((inside_ + width_ > across_.reach ? inside_ + width_ : across_.reach) * channels_),
-        copied_(job.factors || !std::is_same_v<Raw<T>, A>),
         columns_(across_) {}
 
   void rows(int64_t begin, int64_t end) const {
-    const int64_t most = rows_in_block(pooled_ * static_cast<int64_t>(sizeof(A)), job_.size(1));
+    const int64_t most = rows_in_block(line_ * static_cast<int64_t>(sizeof(A)), job_.size(1));
     const Plan plan = this->plan_of_spread(most);
-    Scratch<A> grads(copied_ ? plan.held() * pooled_ : 0), lines(this->products() ? plan.held() * line_ : 0);
-    Scratch<A> parts(most_back() * channels_);
-    Terms<A> terms((plan.parts() + 1) * across_.axis.kernel + most_back());
-    Lines<A> seen(plan.parts());
+    Scratch<A> lines(this->products() ? plan.held() * line_ : 0), parts(most_back() * channels_);
+    Scratch<Grads> seen(plan.parts());
+    Terms<T> terms(plan.parts() * across_.axis.kernel);
+    Terms<A> sums(plan.parts() > most_back() ? plan.parts() : most_back());
     plan.each_block(begin, end, job_.size(0), [&](const Plan::Block& block) {
-      const auto grad = [&](int64_t slot) {
-        if constexpr (std::is_same_v<Raw<T>, A>)
-          if (!copied_) return pooled_row(block.map, plan.from(block, slot));
-        return static_cast<const A*>(grads.get() + slot * pooled_);
+      const auto grads = [&](int64_t slot, const A* weights) {
+        const int64_t place = plan.from(block, slot), count = across_.axis.places;
+        const auto* from = static_cast<const Raw<T>*>(job_.pooled);
+        return Grads{from + (block.map * this->place_rows() + place) * count * channels_, weights,
+                     factors_ ? factors_ + place * count : nullptr};
       };
-      for (int64_t i = 0; i < plan.reads(block); ++i) {
-        if (copied_) load_grads(block.map, plan.from(block, i), grads.get() + i * pooled_);
-        if (this->products()) spread_line(grad(i), terms, lines.get() + i * line_);
-      }
+      for (int64_t i = 0; this->products() && i < plan.reads(block); ++i)
+        spread_line(grads(i, this->along_), terms, lines.get() + i * line_);
       for (int64_t i = 0; i < block.end - block.begin; ++i) {
         auto* to = static_cast<Raw<T>*>(job_.maps) + (block.begin + i) * width_ * channels_;
-        terms.count = seen.count = 0;
+        int64_t count = sums.count = 0;
         plan.each_row(block, i, [&](int64_t tap, int64_t slot) {
           if (this->products()) {
-            terms.add(lines.get() + slot * line_ + inside_ * channels_, this->down_[tap]);
+            sums.add(lines.get() + slot * line_ + inside_ * channels_, this->down_[tap]);
           } else {
-            seen.add(grad(slot), weights_ + tap * across_.axis.kernel);
+            seen[count++] = grads(slot, weights_ + tap * across_.axis.kernel);
           }
         });
         if (this->products()) {
-          combine<A, T>(terms, 0, width_ * channels_, nullptr, to);
+          combine<A, T>(sums, 0, width_ * channels_, nullptr, to);
         } else {
-          spread_pixels(seen, terms, parts.get(), to);
+          spread_pixels(seen.get(), count, terms, sums, parts.get(), to);
         }
       }
     });
   }
 
  private:
-  const Raw<T>* pooled_row(int64_t n, int64_t place) const {
-    return static_cast<const Raw<T>*>(job_.pooled) + (n * this->place_rows() + place) * pooled_;
-  }
-  // A row of pooled numbers times their factors.
-  void load_grads(int64_t n, int64_t place, A* to) const {
-    Terms<T> one(1);
-    one.add(pooled_row(n, place), A{1});
-    if (!factors_) return combine<T, A>(one, 0, pooled_, nullptr, to);
-    for (int64_t q = 0; q < across_.axis.places; ++q)
-      combine<T, A>(one, q * channels_, channels_, factors_ + place * across_.axis.places + q, to + q * channels_);
-  }
+  // A row of pooled pixels, the weights of the row of the window that it is spread by, and its factors, if any.
+  struct Grads {
+    const Raw<T>* from;
+    const A *weights, *factors;
+  };
+
   // How many padded cells one input cell is, at most.
   int64_t most_back() const {
     int64_t most = 1;
@@ -177,13 +169,21 @@ class PixelSpread : FilterRows<T> {
     return most;
   }
 
+  // What padded cell t gets; places without a factor give nothing, whatever they hold.
+  SWITCHGRAD_INLINE void collect(const Grads& grads, int64_t t, Terms<T>& terms) const {
+    columns_.at_padded(t, [&](int64_t s, int64_t q) {
+      const A factor = grads.factors ? grads.factors[q] : A{1};
+      if (factor != 0) terms.add(grads.from + q * channels_, grads.weights[s] * factor);
+    });
+  }
+
   // What padded cells get from a row of pooled pixels, those beyond the border added to where they are.
-  void spread_line(const A* grads, Terms<A>& terms, A* line) const {
+  void spread_line(const Grads& grads, Terms<T>& terms, A* line) const {
     for (int64_t i = across_.reach * channels_; i < line_; ++i) line[i] = 0;
     for (int64_t t = 0; t < across_.reach; ++t) {
       terms.count = 0;
-      columns_.at_padded(t, [&](int64_t s, int64_t q) { terms.add(grads + q * channels_, this->along_[s]); });
-      combine<A, A>(terms, 0, channels_, nullptr, line + t * channels_);
+      collect(grads, t, terms);
+      combine<T, A>(terms, 0, channels_, nullptr, line + t * channels_);
     }
     this->for_each_pad([&](int64_t t) {
       if (across_.source[t] < 0) return;
@@ -192,37 +192,30 @@ class PixelSpread : FilterRows<T> {
     });
   }
 
-  void spread_pixels(const Lines<A>& seen, Terms<A>& terms, A* parts, Raw<T>* to) const {
-    const auto collect = [&](int64_t t) {
+  void spread_pixels(const Grads* seen, int64_t rows, Terms<T>& terms, Terms<A>& sums, A* parts, Raw<T>* to) const {
+    const auto take = [&](int64_t t) {
       terms.count = 0;
-      for (int64_t k = 0; k < seen.count; ++k)
-        columns_.at_padded(t,
-                           [&](int64_t s, int64_t q) { terms.add(seen.run[k] + q * channels_, seen.weights[k][s]); });
+      for (int64_t k = 0; k < rows; ++k) collect(seen[k], t, terms);
     };
     for (int64_t w = 0; w < width_; ++w) {
-      const int64_t own = inside_ + w, first = across_.first_back[w], last = across_.first_back[w + 1];
-      terms.count = 0;
+      const int64_t first = across_.first_back[w], last = across_.first_back[w + 1];
       if (last - first < 2) {
-        if (first < last) collect(across_.back[first]);
-        combine<A, T>(terms, 0, channels_, nullptr, to + w * channels_);
+        terms.count = 0;
+        if (first < last) take(across_.back[first]);
+        combine<T, T>(terms, 0, channels_, nullptr, to + w * channels_);
         continue;
       }
-      int64_t count = 0;
-      const auto take = [&](int64_t t) {
-        collect(t);
-        combine<A, A>(terms, 0, channels_, nullptr, parts + count++ * channels_);
-      };
-      if (own < across_.reach) take(own);
-      for (int64_t i = first; i < last; ++i)
-        if (across_.back[i] != own) take(across_.back[i]);
-      terms.count = 0;
-      for (int64_t i = 0; i < count; ++i) terms.add(parts + i * channels_, A{1});
-      combine<A, T>(terms, 0, channels_, nullptr, to + w * channels_);
+      sums.count = 0;
+      for (int64_t i = first; i < last; ++i) {
+        take(across_.back[i]);
+        combine<T, A>(terms, 0, channels_, nullptr, parts + sums.count * channels_);
+        sums.add(parts + sums.count * channels_, A{1});
+      }
+      combine<A, T>(sums, 0, channels_, nullptr, to + w * channels_);
     }
   }
 
-  const int64_t channels_, width_, inside_, pooled_, line_;
-  const bool copied_;
+  const int64_t channels_, width_, inside_, line_;
   const Covers columns_;
 };
 

@@ -73,11 +73,51 @@ void combine(const Terms<From>& terms, int64_t shift, int64_t count, const Wide<
   combine_rest<From, To>(terms, shift, i, count, factor, to);
 }
 
-// A row of a map, which is often shorter than that.
-template <class From, class To>
-SWITCHGRAD_INLINE void combine_row(const Terms<From>& terms, int64_t count, Raw<To>* to) {
-  if (count >= 4 * wide_lanes<From>) return combine<From, To>(terms, 0, count, nullptr, to);
-  combine_rest<From, To>(terms, 0, 0, count, nullptr, to);
+// Whether a row ends where others begin, or is followed by room for a vector. What is written to room in whole vectors
+// can be read again at once; parts of vectors have to reach the cache first.
+struct Tight {};
+struct Roomy {};
+
+// A row of a map, which is often shorter than that: a few terms, known to the compiler, need no loop over them.
+template <class From, class To, class End, int... k>
+SWITCHGRAD_INLINE void combine_few(const Terms<From>& terms, int64_t count, Raw<To>* to, End,
+                                   std::integer_sequence<int, k...>) {
+  using A = Wide<From>;
+  const Raw<From>* const from[] = {terms.from[k]...};
+  const A weight[] = {terms.weight[k]...};
+  cascade<wide_lanes<From>>(0, count, [&](auto lanes, int64_t at, auto cover) {
+    constexpr int M = decltype(lanes)::value;
+    Vec<A, M> sum{};
+    ((sum += broadcast<A, M>(weight[k]) * load_wide<From, M>(from[k] + at, cover)), ...);
+    if constexpr (std::is_same_v<End, Roomy>) {
+      store_wide<To, M>(to + at, sum);
+    } else {
+      store_wide<To, M>(to + at, sum, cover);
+    }
+  });
+}
+template <class From, class To, class End>
+SWITCHGRAD_INLINE void combine_row(const Terms<From>& terms, int64_t count, Raw<To>* to, End end) {
+  switch (terms.count) {
+    case 1: return combine_few<From, To>(terms, count, to, end, std::make_integer_sequence<int, 1>{});
+    case 2: return combine_few<From, To>(terms, count, to, end, std::make_integer_sequence<int, 2>{});
+    case 3: return combine_few<From, To>(terms, count, to, end, std::make_integer_sequence<int, 3>{});
+    case 4: return combine_few<From, To>(terms, count, to, end, std::make_integer_sequence<int, 4>{});
+    case 5: return combine_few<From, To>(terms, count, to, end, std::make_integer_sequence<int, 5>{});
+    default: return combine<From, To>(terms, 0, count, nullptr, to);
+  }
+}
+
+// Calls body(size) with the size of a window along an axis as a constant where it is one of the usual, else with 0.
+template <class F>
+SWITCHGRAD_INLINE void with_size(int64_t size, F&& body) {
+  switch (size) {
+    case 2: return body(std::integral_constant<int, 2>{});
+    case 3: return body(std::integral_constant<int, 3>{});
+    case 4: return body(std::integral_constant<int, 4>{});
+    case 5: return body(std::integral_constant<int, 5>{});
+    default: return body(std::integral_constant<int, 0>{});
+  }
 }
 
 // Runs that are summed along the columns, each under weights of its own.

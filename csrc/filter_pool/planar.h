@@ -71,35 +71,71 @@ class LineForm {
       for (int64_t i = 0; f + i * axis_.stride < reach_; ++i) to[f * length_ + i] = line[f + i * axis_.stride];
   }
 
-  // The sums of N places from q on.
-  SWITCHGRAD_INLINE V sums(const Lines<A>& lines, int64_t q) const {
-    V sum{};
-    for (int64_t k = 0; k < lines.count; ++k) {
-      const A* weights = lines.weights[k];
-      if (pairs_) {
-        const A* from = lines.run[k] + 2 * q;
-        V even, odd;
-        int64_t s = 0;
-        for (; s + 1 < axis_.kernel; s += 2) {
-          load_pairs<A, N>(from + s, even, odd);
-          sum += broadcast<A, N>(weights[s]) * even;
-          sum += broadcast<A, N>(weights[s + 1]) * odd;
+  // Calls body(q, sums of N places from q on).
+  template <class F>
+  SWITCHGRAD_INLINE void each_sum(const Lines<A>& lines, F&& body) const {
+    with_size(axis_.kernel, [&](auto size) {
+      constexpr int S = decltype(size)::value;
+      for (int64_t q = 0; q < axis_.places; q += N) {
+        V sum{};
+        for (int64_t k = 0; k < lines.count; ++k) {
+          if (pairs_) {
+            add_pairs<S>(lines.run[k] + 2 * q, lines.weights[k], sum);
+          } else {
+            add_cells<S>(lines.run[k] + q, lines.weights[k], sum);
+          }
         }
-        if (s < axis_.kernel) {
-          load_pairs<A, N>(from + s, even, odd);
-          sum += broadcast<A, N>(weights[s]) * even;
-        }
-      } else {
-        const A* from = lines.run[k] + q;
-        for (int64_t s = 0; s < axis_.kernel; ++s) sum += broadcast<A, N>(weights[s]) * load<V>(from + shift_[s]);
+        body(q, sum);
       }
-    }
-    return sum;
+    });
   }
 
   // A line of what each of its cells gets from rows of pooled numbers, which have zeros around them.
-  void spread(const Lines<A>& lines, A* line) const {
-    if (pairs_) return spread_pairs(lines, line);
+  SWITCHGRAD_INLINE void spread(const Lines<A>& lines, A* line) const {
+    if (!pairs_) return spread_cells(lines, line);
+    with_size(axis_.kernel, [&](auto size) { spread_pairs<decltype(size)::value>(lines, line); });
+  }
+
+ private:
+  // Calls body(s) for the cells of a window, or of every second where Step is 2, S of them or as many as the axis says.
+  template <int S, int Step, class F>
+  SWITCHGRAD_INLINE void each_cell(F&& body) const {
+    if constexpr (S > 0) {
+      all_of<Step>(body, std::make_integer_sequence<int, S / Step>{});
+    } else {
+      for (int64_t s = 0; s + Step <= axis_.kernel; s += Step) body(s);
+    }
+  }
+  template <int Step, class F, int... s>
+  SWITCHGRAD_INLINE static void all_of(F&& body, std::integer_sequence<int, s...>) {
+    (body(int64_t{Step * s}), ...);
+  }
+  template <int S>
+  SWITCHGRAD_INLINE int64_t cells() const {
+    return S > 0 ? S : axis_.kernel;
+  }
+
+  template <int S>
+  SWITCHGRAD_INLINE void add_pairs(const A* from, const A* weights, V& sum) const {
+    V even, odd;
+    each_cell<S, 2>([&](int64_t s) __attribute__((always_inline)) {
+      load_pairs<A, N>(from + s, even, odd);
+      sum += broadcast<A, N>(weights[s]) * even;
+      sum += broadcast<A, N>(weights[s + 1]) * odd;
+    });
+    if (cells<S>() % 2 == 0) return;
+    const int64_t s = cells<S>() - 1;
+    load_pairs<A, N>(from + s, even, odd);
+    sum += broadcast<A, N>(weights[s]) * even;
+  }
+  template <int S>
+  SWITCHGRAD_INLINE void add_cells(const A* from, const A* weights, V& sum) const {
+    each_cell<S, 1>([&](int64_t s) __attribute__((always_inline)) {
+      sum += broadcast<A, N>(weights[s]) * load<V>(from + shift_[s]);
+    });
+  }
+
+  void spread_cells(const Lines<A>& lines, A* line) const {
     A lanes[N];
     for (int64_t f = phases_; parted_ && f < axis_.stride; ++f)
       for (int64_t t = f; t < reach_; t += axis_.stride) line[t] = 0;
@@ -122,19 +158,20 @@ class LineForm {
       }
   }
 
- private:
-  void spread_pairs(const Lines<A>& lines, A* line) const {
+  template <int S>
+  SWITCHGRAD_INLINE void spread_pairs(const Lines<A>& lines, A* line) const {
     for (int64_t i = 0; 2 * i < reach_; i += N) {
       V even{}, odd{};
       for (int64_t k = 0; k < lines.count; ++k) {
         const A *from = lines.run[k] + i, *weights = lines.weights[k];
-        int64_t s = 0;
-        for (; s + 1 < axis_.kernel; s += 2) {
+        each_cell<S, 2>([&](int64_t s) __attribute__((always_inline)) {
           const auto grads = load<V>(from - s / 2);
           even += broadcast<A, N>(weights[s]) * grads;
           odd += broadcast<A, N>(weights[s + 1]) * grads;
-        }
-        if (s < axis_.kernel) even += broadcast<A, N>(weights[s]) * load<V>(from - s / 2);
+        });
+        if (cells<S>() % 2 == 0) continue;
+        const int64_t s = cells<S>() - 1;
+        even += broadcast<A, N>(weights[s]) * load<V>(from - s / 2);
       }
       store_pairs<A, N>(line + 2 * i, even, odd);
     }
@@ -189,9 +226,9 @@ class PlanarSums : FilterRows<T> {
         } else {
           terms.add(map + plan.from(block, i), A{1});
         }
-        combine_row<T, A>(terms, width_, laid + i * size_ + inside_);
+        combine_row<T, A>(terms, width_, laid + i * size_ + inside_, Roomy{});
+        pad(laid + i * size_);
       }
-      for (int64_t i = 0; i < made; ++i) pad(laid + i * size_);
       for (int64_t i = 0; form_.parted() && i < made; ++i) form_.part(laid + i * size_, lines.get() + i * size_);
       for (int64_t i = 0; i < count; ++i) {
         seen.count = 0;
@@ -214,11 +251,10 @@ class PlanarSums : FilterRows<T> {
   }
 
   SWITCHGRAD_INLINE void sum_columns(const Lines<A>& lines, const A* factors, Raw<T>* to) const {
-    for (int64_t q = 0; q < count_; q += N) {
-      auto sum = form_.sums(lines, q);
+    form_.each_sum(lines, [&](int64_t q, auto sum) {
       if (factors) sum = scaled<A, N>(sum, load_first<N>(factors + q, count_ - q));
       store_some<T, N>(to + q, sum, count_ - q);
-    }
+    });
   }
 
   const LineForm<A> form_;
@@ -265,8 +301,8 @@ class PlanarSpread : FilterRows<T> {
                         [&](int64_t tap, int64_t slot) { seen.add(grad(slot), weights_ + tap * across_.axis.kernel); });
         }
         form_.spread(seen, lines.get() + i * size_);
+        fold(lines.get() + i * size_);
       }
-      for (int64_t i = 0; i < made; ++i) fold(lines.get() + i * size_);
       for (int64_t i = 0; i < count; ++i) {
         terms.count = 0;
         if (this->products()) {
@@ -276,7 +312,7 @@ class PlanarSpread : FilterRows<T> {
         } else {
           terms.add(lines.get() + i * size_ + inside_, A{1});
         }
-        combine_row<A, T>(terms, width_, static_cast<Raw<T>*>(job_.maps) + (block.begin + i) * width_);
+        combine_row<A, T>(terms, width_, static_cast<Raw<T>*>(job_.maps) + (block.begin + i) * width_, Tight{});
       }
     });
   }
@@ -296,7 +332,7 @@ class PlanarSpread : FilterRows<T> {
       constexpr int M = decltype(lanes)::value;
       auto grads = load_wide<T, M>(from + i, cover);
       if (factors_) grads = scaled<A, M>(grads, load<Vec<A, M>>(factors_ + place * count_ + i, cover));
-      store(to + i, grads, cover);
+      store(to + i, grads);  // zeros behind the last
     });
   }
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from switchgrad.ops.filter_pool import registration as registration
 from switchgrad.ops.filter_pool.reference import REFLECT, REPLICATE, ZEROS
-from switchgrad.ops.windows import wide
+from switchgrad.ops.routing import is_transformed
 
 __all__ = ["REFLECT", "REPLICATE", "ZEROS", "Filter"]
 
@@ -61,12 +63,35 @@ class Filter:
         )
 
     def _numbers(self, like: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
-        dtype = wide(like.new_empty(0)).dtype
-        weights = torch.tensor(self.weights, dtype=dtype, device=like.device)
-        if not self.mean:
-            return weights, None
-        seen = _sums(self, torch.ones((1, *size), dtype=dtype, device=like.device), weights, None)[0]
-        return weights, torch.where(seen == 0, 0, 1 / seen)
+        dtype = like.dtype if like.dtype.itemsize > 2 else torch.float32
+        numbers = _numbers_at_hand if _is_plain(like) else _numbers_of
+        return numbers(self, size, dtype, like.device)
+
+
+def _is_plain(like: Tensor) -> bool:
+    """Whether tensors made beside ``like`` can serve later calls: nobody traces, and no CUDA graph owns them."""
+    traced = (
+        torch.compiler.is_compiling()
+        or is_transformed()
+        or torch.is_inference_mode_enabled()
+        or torch._C._len_torch_dispatch_stack() > 0  # pyright: ignore[reportPrivateUsage]
+    )
+    return like.is_cpu and type(like) in (Tensor, Parameter) and not traced
+
+
+def _numbers_of(
+    of: Filter, size: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """The weights, and what each place's sum is multiplied by."""
+    weights = torch.tensor(of.weights, dtype=dtype, device=device)
+    if not of.mean:
+        return weights, None
+    seen = _sums(of, torch.ones((1, *size), dtype=dtype, device=device), weights, None)[0]
+    return weights, torch.where(seen == 0, 0, 1 / seen)
+
+
+# A network asks for the same few again and again, and making them takes as long as pooling a small map.
+_numbers_at_hand = functools.lru_cache(maxsize=64)(_numbers_of)
 
 
 def _sums(of: Filter, input: Tensor, weights: Tensor, factors: Tensor | None) -> Tensor:
