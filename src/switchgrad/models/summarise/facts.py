@@ -38,7 +38,7 @@ _POOLS: dict[type[nn.Module], int] = {
 _INDEXED: Kinds = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
-    *(nn.FractionalMaxPool1d, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d),
+    *(nn.FractionalMaxPool2d, nn.FractionalMaxPool3d),
 )
 _NORMALISATIONS: Kinds = (
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
