@@ -158,7 +158,7 @@ def weighted_avg_pool(dims: int) -> Operator:
         of = ops.weighted_pool._filter(win, ops.weighted_pool._by_distance(win, sigma), win.output_size(size))
         weights, factors = of._numbers(x, size)
         window = (list(of.kernel_size), list(of.stride), list(of.before), list(of.dilation))
-        pooled, last = of.up(x), ops.linear.lies_channels_last(x, dims)
+        pooled, last = of.up(x), ops.linear_maps.lies_channels_last(x, dims)
         spread = (pooled, list(size), weights, factors, *window, of.border, last)
         return [
             (torch.ops.switchgrad.filter_pool.default, (x, weights, factors, *window, list(of.places), of.border)),
