@@ -11,10 +11,35 @@ from torch import Tensor
 
 from harness.declaration import Mutant
 
-# Tiles of two: the points 0, 1, -1 and infinity.
+# Tiles of two outputs. Three taps: the points 0, 1, -1 and infinity.
 B = torch.tensor([[1.0, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
 G = torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 A = torch.tensor([[1.0, 1, 1, 0], [0, 1, -1, -1]])
+
+# Five taps: the points 0, a, -a, b, -b and infinity, the filters divided by what the points differ by.
+POINTS = torch.tensor([0.0, 2 / 3, -2 / 3, 4 / 3, -4 / 3], dtype=torch.float64)
+
+
+def _product(points: Tensor) -> Tensor:
+    """The coefficients of the polynomial with these roots, the lowest first."""
+    found = torch.ones(1, dtype=points.dtype)
+    for point in points:
+        found = F.pad(found, (1, 0)) - point * F.pad(found, (0, 1))
+    return found
+
+
+def _others(i: int) -> Tensor:
+    return torch.cat((POINTS[:i], POINTS[i + 1 :]))
+
+
+def _last(row: int, columns: int) -> Tensor:
+    return torch.eye(columns, dtype=torch.float64)[row : row + 1]
+
+
+B5 = torch.cat((*(F.pad(_product(_others(i)), (0, 1))[None] for i in range(5)), _product(POINTS)[None]))
+SCALE = torch.stack([(POINTS[i] - _others(i)).prod() for i in range(5)])
+G5 = torch.cat((POINTS[:, None] ** torch.arange(5) / SCALE[:, None], _last(4, 5)))
+A5 = torch.cat((POINTS[:, None] ** torch.arange(2), _last(1, 2))).mT
 
 
 def both_ways(matrix: Tensor, x: Tensor) -> Tensor:
@@ -41,6 +66,13 @@ class _Run(torch.autograd.Function):
 class Winograd:
     """The operator done right; every decision is a method."""
 
+    B, G, A = B, G, A
+
+    @property
+    def reach(self) -> int:
+        """How much further than a tile a patch goes."""
+        return self.G.shape[1] - 1
+
     def __call__(self, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, padding: Any = 0) -> Tensor:
         pads = (padding, padding) if isinstance(padding, int) else padding
         y = _Run.apply(self, x if x.dim() == 4 else x[None], weight, bias, pads)
@@ -50,21 +82,21 @@ class Winograd:
         return -(-places // 2)
 
     def patches(self, x: Tensor, pads: tuple[int, int], places: tuple[int, int]) -> Tensor:
-        """(N, C, tile rows, tile columns, 4, 4)."""
-        rows, columns = (2 * self.tiles(n) + 2 for n in places)
+        """(N, C, tile rows, tile columns) of patches."""
+        rows, columns = (2 * self.tiles(n) + self.reach for n in places)
         x = F.pad(x, (pads[1], columns - x.shape[3] - pads[1], pads[0], rows - x.shape[2] - pads[0]))
-        return x.unfold(2, 4, 2).unfold(3, 4, 2)
+        return x.unfold(2, 2 + self.reach, 2).unfold(3, 2 + self.reach, 2)
 
     def filters(self, weight: Tensor) -> Tensor:
-        return both_ways(G, weight)
+        return both_ways(self.G, weight)
 
     def inputs(self, patches: Tensor) -> Tensor:
-        return both_ways(B, patches)
+        return both_ways(self.B, patches)
 
     def convolve(self, x: Tensor, weight: Tensor, pads: tuple[int, int]) -> Tensor:
-        places = (x.shape[2] + 2 * pads[0] - 2, x.shape[3] + 2 * pads[1] - 2)
+        places = (x.shape[2] + 2 * pads[0] - self.reach, x.shape[3] + 2 * pads[1] - self.reach)
         products = torch.einsum("nctuij,kcij->nktuij", self.inputs(self.patches(x, pads, places)), self.filters(weight))
-        return self.assemble(both_ways(A, products), places)
+        return self.assemble(both_ways(self.A, products), places)
 
     def assemble(self, tiles: Tensor, places: tuple[int, int]) -> Tensor:
         n, k, rows, columns = tiles.shape[:4]
@@ -78,7 +110,7 @@ class Winograd:
         return weight.flip(2, 3).transpose(0, 1)
 
     def to_input(self, grad: Tensor, weight: Tensor, pads: tuple[int, int]) -> Tensor:
-        return self.convolve(grad, self.turned(weight), (2 - pads[0], 2 - pads[1]))
+        return self.convolve(grad, self.turned(weight), (self.reach - pads[0], self.reach - pads[1]))
 
     def grads(self, grad: Tensor) -> Tensor:
         """The tiles of the gradient, (N, K, tile rows, tile columns, 2, 2)."""
@@ -87,20 +119,29 @@ class Winograd:
 
     def to_weight(self, x: Tensor, grad: Tensor, pads: tuple[int, int]) -> Tensor:
         inputs = self.inputs(self.patches(x, pads, tuple(grad.shape[2:])))
-        return both_ways(G.mT, torch.einsum("nctuij,nktuij->kcij", inputs, both_ways(A.mT, self.grads(grad))))
+        grads = both_ways(self.A.mT, self.grads(grad))
+        return both_ways(self.G.mT, torch.einsum("nctuij,nktuij->kcij", inputs, grads))
+
+
+class FiveTaps(Winograd):
+    """The same with 5x5 taps."""
+
+    B, G, A = B5, G5, A5
 
 
 # ---- one thing wrong ---------------------------------------------------------------------------------------------
 
 LOOPS, GRADIENT = "values_equal_the_loops", "gradients_equal_the_loops"
 MUTANTS: list[Mutant] = []
+MUTANTS_OF_FIVE: list[Mutant] = []
 
 
 def mutant(name: str, killed_by: str) -> Callable[[type[Winograd]], type[Winograd]]:
     """Adds a variant to the list."""
 
     def add(variant: type[Winograd]) -> type[Winograd]:
-        MUTANTS.append(Mutant(name, variant(), killed_by))
+        of_five = issubclass(variant, FiveTaps)
+        (MUTANTS_OF_FIVE if of_five else MUTANTS).append(Mutant(name, variant(), killed_by))
         return variant
 
     return add
@@ -173,3 +214,42 @@ class _(Winograd):
         found = super().filters(weight).clone()
         found[:, -1] = 0
         return found
+
+
+def _changed(matrix: Tensor, row: int, column: int, number: float) -> Tensor:
+    changed = matrix.clone()
+    changed[row, column] = number
+    return changed
+
+
+@mutant("the point 2/3 is taken for 1/3 in the output's transform", LOOPS)
+class _(FiveTaps):
+    A = _changed(A5, 1, 1, 1 / 3)
+
+
+@mutant("what lies at infinity is forgotten", LOOPS)
+class _(FiveTaps):
+    A = _changed(A5, 1, 5, 0)
+
+
+@mutant("the filters lose their fifth tap", LOOPS)
+class _(FiveTaps):
+    G = _changed(G5, 5, 4, 0)
+
+
+@mutant("the filters are transposed", LOOPS)
+class _(FiveTaps):
+    def filters(self, weight: Tensor) -> Tensor:
+        return super().filters(weight.mT)
+
+
+@mutant("the filters are turned around twice on the way back", GRADIENT)
+class _(FiveTaps):
+    def turned(self, weight: Tensor) -> Tensor:
+        return super().turned(weight).flip(2, 3)
+
+
+@mutant("the weights' gradient is not scaled", GRADIENT)
+class _(FiveTaps):
+    def to_weight(self, x: Tensor, grad: Tensor, pads: tuple[int, int]) -> Tensor:
+        return super().to_weight(x, grad, pads) / float(G5[0, 0])

@@ -1,10 +1,14 @@
 // Fused convolution and max pooling on the CPU: checks, allocation, threads, registration.
+#include <algorithm>
+#include <cstring>
 #include <optional>
 #include <tuple>
 
 #include "conv_pool/job.h"
 #include "cpu/convolutions.h"
+#include "cpu/deep.h"
 #include "cpu/tensors.h"
+#include "cpu/tiled_blocks.h"
 #include "cpu/windows.h"
 
 namespace switchgrad {
@@ -95,6 +99,50 @@ std::tuple<Tensor, Tensor> conv_max_pool(Tensor input, Tensor weight, std::optio
   return {values, codes};
 }
 
+int64_t work_of_filter(const ConvPoolJob& job) {
+  return job.batch * job.pool[0].places * job.pool[1].places * work_of_cell(job);
+}
+
+void weight_gradient(const ConvPoolBackwardJob& job, const ConvPoolKernels& kernels) {
+  in_parallel(job.filters, work_of_filter(job),
+              [&](int64_t begin, int64_t end) { kernels.weight_gradient(job, begin, end); });
+}
+
+// Whether a patch takes fewer vectors where the convolution's steps are deep pixels.
+bool is_better_deep(const ConvPoolJob& job) {
+  constexpr int64_t lanes = 16;
+  const auto vectors = [](int64_t numbers) { return (numbers + lanes - 1) / lanes; };
+  const int64_t deep_run = deep_taps(job.conv[1]) * steps_of(job) * job.channels;
+  return steps_of(job) > 1 && deep_run % lanes == 0 &&
+         deep_taps(job.conv[0]) * vectors(deep_run) < job.conv[0].kernel * vectors(job.run());
+}
+
+void deep_weight_gradient(const ConvPoolBackwardJob& job, const ConvPoolKernels& kernels, const Tensor& input) {
+  const int64_t taps[2] = {deep_taps(job.conv[0]), deep_taps(job.conv[1])};
+  const Tensor pixels = relaid(input, true);
+  const DeepMap map(job, taps, pixels, job.batch);
+  map.read(0, job.batch);
+  const Pixels read = map.pixels();
+  ConvPoolBackwardJob deep = job;
+  deep.channels = read.channels;
+  deep.input = read.data;
+  const int64_t input_stride[4] = {read.stride[0], 1, read.stride[1], read.stride[2]};
+  const int64_t weight_stride[4] = {read.channels * taps[0] * taps[1], taps[0] * taps[1], taps[1], 1};
+  std::copy(input_stride, input_stride + 4, deep.input_stride);
+  std::copy(weight_stride, weight_stride + 4, deep.weight_stride);
+  for (int i = 0; i < 2; ++i) deep.conv[i] = {i ? read.columns : read.rows, taps[i], 1, 0, 0, 1, used(job.pool[i])};
+  const CallScratch found = scratch(job.filters * weight_stride[0], input);
+  deep.weight_grad = found.get();
+  weight_gradient(deep, kernels);
+  const auto width = static_cast<size_t>(input.element_size());
+  const int64_t (&step)[4] = job.weight_stride;
+  for_each_deep_weight(job, taps, [&](int64_t at, int64_t k, int64_t c, int64_t r, int64_t s) {
+    const int64_t to = k * step[0] + c * step[1] + r * step[2] + s * step[3];
+    std::memcpy(static_cast<char*>(job.weight_grad) + static_cast<size_t>(to) * width,
+                static_cast<const char*>(found.get()) + static_cast<size_t>(at) * width, width);
+  });
+}
+
 std::tuple<Tensor, Tensor, Tensor> conv_max_pool_backward(Tensor grad, Tensor codes, Tensor input, Tensor weight,
                                                           Sizes conv_stride, Sizes conv_padding, Sizes kernel_size,
                                                           Sizes stride, Sizes padding, Sizes dilation, bool ceil_mode,
@@ -117,13 +165,14 @@ std::tuple<Tensor, Tensor, Tensor> conv_max_pool_backward(Tensor grad, Tensor co
   Tensor weight_grad = compact(weight_wanted || bias_wanted ? sizes_of(weight) : none,
                                (weight_wanted || bias_wanted) && is_channels_last(weight, 2), input.scalar_type());
   Tensor bias_grad = compact(bias_wanted ? Sizes{job.filters} : none, false, input.scalar_type());
-  const int64_t work_of_filter = job.batch * job.pool[0].places * job.pool[1].places * work_of_cell(job);
   if (weight_wanted || bias_wanted) {
     job.weight_grad = weight_grad.mutable_data_ptr();
     for (int i = 0; i < 4; ++i) job.weight_stride[i] = weight_grad.stride(i);
     job.bias_grad = bias_wanted ? bias_grad.mutable_data_ptr() : nullptr;
-    in_parallel(job.filters, work_of_filter,
-                [&](int64_t begin, int64_t end) { kernels.weight_gradient(job, begin, end); });
+    if (is_better_deep(job))
+      deep_weight_gradient(job, kernels, input);
+    else
+      weight_gradient(job, kernels);
   }
   if (input_wanted) {
     const CallScratch packed = scratch(kernels.packed_filters_size(job), input);
@@ -132,7 +181,7 @@ std::tuple<Tensor, Tensor, Tensor> conv_max_pool_backward(Tensor grad, Tensor co
     job.input_grad = input_grad.mutable_data_ptr();
     for (int i = 0; i < 4; ++i) job.grad_stride[i] = input_grad.stride(i);
     const int64_t blocks = kernels.input_blocks(job);
-    in_parallel(blocks, work_of_filter * job.filters / (blocks > 0 ? blocks : 1),
+    in_parallel(blocks, work_of_filter(job) * job.filters / (blocks > 0 ? blocks : 1),
                 [&](int64_t begin, int64_t end) { kernels.input_gradient(job, begin, end); });
   }
   return {input_grad, weight_grad, bias_grad};

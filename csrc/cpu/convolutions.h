@@ -50,8 +50,4 @@ inline Tensor relaid(const Tensor& t, bool channels_last) {
   return made;
 }
 
-// Convolves and pools in Winograd's tiles. False where these cannot serve, would not be worth it or met a number that
-// is not finite: then nothing that was written counts.
-bool pool_in_tiles(const ConvPoolForwardJob& job, const Tensor& input, const Tensor& weight, const void* bias);
-
 }  // namespace switchgrad

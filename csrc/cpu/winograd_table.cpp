@@ -14,8 +14,10 @@ constexpr WinogradKernels kernels_of = {
 }  // namespace
 
 const WinogradTable& winograd_table() {
-  static constexpr WinogradTable table = {{kernels_of<TilesOfTwo, float>, kernels_of<TilesOfFour, float>},
-                                          {kernels_of<TilesOfTwo, double>, kernels_of<TilesOfFour, double>}};
+  static constexpr WinogradTable table = {{{kernels_of<Tiles<2, 3>, float>, kernels_of<Tiles<4, 3>, float>},
+                                           {kernels_of<Tiles<2, 5>, float>, kernels_of<Tiles<4, 5>, float>}},
+                                          {{kernels_of<Tiles<2, 3>, double>, kernels_of<Tiles<4, 3>, double>},
+                                           {kernels_of<Tiles<2, 5>, double>, kernels_of<Tiles<4, 5>, double>}}};
   return table;
 }
 

@@ -33,36 +33,39 @@ int64_t winograd_pack_items(const WinogradJob& job) {
   return rounded_up(job.filters, filters_of_block<E>) / filters_of_block<E> * channel_pieces(job);
 }
 
-// The nine taps of N filters that stand `filter_step` apart (of fewer at the end: 0 for the others), a vector a tap.
+// Up to N taps of N filters that stand `filter_step` apart (of fewer at the end: 0 for the others), a vector a tap.
 template <class E, int N>
-__attribute__((noinline)) void gather_taps(const E* from, int64_t filter_step, int64_t filters, bool turned,
-                                           E (&taps)[9][N]) {
-  if constexpr (N > 9) {
+__attribute__((noinline)) void gather_taps(const E* from, int64_t filter_step, int64_t filters, int count, bool turned,
+                                           E* to) {
+  if constexpr (N > 8) {
     Vec<E, N> v[N];
-    const E* first = turned ? from - 8 : from;
+    const E* first = turned ? from - (count - 1) : from;
 #pragma GCC unroll 16
-    for (int l = 0; l < N; ++l) v[l] = l < filters ? load_first<N>(first + l * filter_step, 9) : Vec<E, N>{};
+    for (int l = 0; l < N; ++l) v[l] = l < filters ? load_first<N>(first + l * filter_step, count) : Vec<E, N>{};
     turn_over<E, N>(v);
-#pragma GCC unroll 9
-    for (int tap = 0; tap < 9; ++tap) store(taps[turned ? 8 - tap : tap], v[tap]);
+#pragma GCC unroll 16
+    for (int tap = 0; tap < N; ++tap)
+      if (tap < count) store(to + (turned ? count - 1 - tap : tap) * N, v[tap]);
   } else {
     for (int l = 0; l < N; ++l)
-      for (int tap = 0; tap < 9; ++tap)
-        taps[tap][l] = l < filters ? from[l * filter_step + (turned ? -tap : tap)] : E{};
+      for (int tap = 0; tap < count; ++tap)
+        to[tap * N + l] = l < filters ? from[l * filter_step + (turned ? -tap : tap)] : E{};
   }
 }
 
 // The transformed taps of filters k to k + N - 1 in one channel, `step` apart.
 template <class W, class E>
 void pack_taps(const WinogradJob& job, const TapBank& bank, int64_t k, int64_t c, E* to, int64_t step) {
-  constexpr int N = lanes_of<E>;
+  constexpr int N = lanes_of<E>, all = W::taps * W::taps;
   using V = Vec<E, N>;
-  E taps[9][N];
-  gather_taps<E, N>(static_cast<const E*>(bank.first) + k * bank.filter_step + c * bank.channel_step, bank.filter_step,
-                    job.filters - k, bank.turned, taps);
-  transform_both_ways<3, W::patch, V>([](const auto& in, auto& out) { W::template taps<E>(in, out); },
-                                      [&](int i, int j) { return load<V>(taps[3 * i + j]); },
-                                      [&](int i, int j, V v) { store(to + (i * W::patch + j) * step, v); });
+  E taps[all][N];
+  const E* from = static_cast<const E*>(bank.first) + k * bank.filter_step + c * bank.channel_step;
+  for (int tap = 0; tap < all; tap += N)
+    gather_taps<E, N>(from + (bank.turned ? -tap : tap), bank.filter_step, job.filters - k,
+                      all - tap < N ? all - tap : N, bank.turned, taps[tap]);
+  transform_both_ways<W::taps, W::patch, V>([](const auto& in, auto& out) { W::template filter<E>(in, out); },
+                                            [&](int i, int j) { return load<V>(taps[W::taps * i + j]); },
+                                            [&](int i, int j, V v) { store(to + (i * W::patch + j) * step, v); });
 }
 
 template <class W, class E>
@@ -83,14 +86,15 @@ void winograd_pack(const WinogradJob& job, const TapBank& bank, void* packed, in
   }
 }
 
-// Tiles that are done together: their terms should stay in the nearer caches, and there should be enough of them to be
-// worth a reading of all filters.
+// Tiles of `all` that are done together: their terms should stay in the nearer caches, there should be enough of them
+// to be worth a reading of all filters, and no block much smaller than the others.
 template <class W, class E>
-int64_t tiles_together(const WinogradJob& job) {
-  constexpr int64_t room = 1 << 20, least = 96, most = 384;
+int64_t tiles_together(const WinogradJob& job, int64_t all) {
+  constexpr int64_t room = 1 << 20, least = 48, most = 384;
   const int64_t bytes = W::patch * W::patch * (job.input.channels + job.filters) * static_cast<int64_t>(sizeof(E));
-  const int64_t tiles = room / bytes;
-  return rounded_up(tiles < least ? least : tiles > most ? most : tiles, rows_of_product);
+  const int64_t tiles = room / bytes, wanted = tiles < least ? least : tiles > most ? most : tiles;
+  const int64_t blocks = (all + wanted - 1) / wanted;
+  return blocks == 0 ? rows_of_product : rounded_up((all + blocks - 1) / blocks, rows_of_product);
 }
 
 template <class W, class E>
@@ -179,8 +183,7 @@ void write_tiles(const WinogradForwardJob& job, int64_t begin, int64_t end, cons
 
 template <class W, class E, class Outlet>
 bool winograd_tiles(const WinogradForwardJob& job, int64_t begin, int64_t end, const Outlet& outlet) {
-  int64_t together = tiles_together<W, E>(job);
-  if (together > end - begin) together = end - begin;
+  const int64_t together = tiles_together<W, E>(job, end - begin);
   const Terms<E> in_terms(together, job.input.channels), out_terms(together, job.filters);
   const Scratch<E> in(in_terms.template size<W>()), out(out_terms.template size<W>());
   Doubt<E> doubt;

@@ -1,7 +1,7 @@
-// Convolutions of 3 x 3 taps, one apart, by Winograd's algorithm: what crosses from the checks to the kernels.
+// Convolutions of 3 x 3 or 5 x 5 taps, one apart, by Winograd's algorithm: what crosses from the checks to the kernels.
 //
-// Letters: a tile is m x m outputs of one image, read from a patch of (m + 2) x (m + 2) inputs; f counts the patch's
-// (m + 2) * (m + 2) transformed numbers. C channels go in, K filters come out; pixels lie channel by channel.
+// Letters: a tile is m x m outputs of one image, read from a patch of (m + r - 1) x (m + r - 1) inputs for r x r taps;
+// f counts the patch's transformed numbers. C channels go in, K filters come out; pixels lie channel by channel.
 #pragma once
 
 #include "conv_pool/job.h"
@@ -16,7 +16,7 @@ struct Pixels {
   int64_t stride[3] = {};  // image, row, column
 };
 
-// The nine taps of each filter and channel side by side, row by row; or turned around, from the first one backwards.
+// The taps of each filter and channel side by side, row by row; or turned around, from the first one backwards.
 struct TapBank {
   const void* first = nullptr;
   int64_t filter_step = 0, channel_step = 0;
@@ -68,9 +68,9 @@ struct WinogradKernels {
   bool (*finish)(const WinogradWeightJob&, int64_t begin, int64_t end);
 };
 
-// of[0] makes tiles of 2 x 2 outputs, of[1] of 4 x 4.
+// By taps (3 or 5), then by outputs of a tile (2 or 4).
 struct WinogradTable {
-  WinogradKernels of_float[2], of_double[2];
+  WinogradKernels of_float[2][2], of_double[2][2];
 };
 SWITCHGRAD_TABLE(WinogradTable, winograd_table)
 

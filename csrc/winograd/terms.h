@@ -41,18 +41,18 @@ SWITCHGRAD_INLINE void transform_both_ways(const Transform& transform, const Rea
   V half[To][From];
   for (int j = 0; j < From; ++j) {
     V in[From], out[To];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < From; ++i) in[i] = read(i, j);
     transform(in, out);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < To; ++i) half[i][j] = out[i];
   }
   for (int i = 0; i < To; ++i) {
     V in[From], out[To];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int j = 0; j < From; ++j) in[j] = half[i][j];
     transform(in, out);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int j = 0; j < To; ++j) write(i, j, out[j]);
   }
 }

@@ -1,9 +1,9 @@
 // Winograd's transforms of one row of numbers, which the kernels apply to the rows and columns of a patch.
 //
-// For tiles of m outputs and 3 taps, with B, G and A of Winograd (1980) as Lavin and Gray (2016) apply them:
+// For tiles of m outputs and r taps, with B, G and A of Winograd (1980) as Lavin and Gray (2016) apply them:
 //   output = A' [(G taps) * (B' input)],   taps' gradient = G' [(B' input) * (A output's gradient)].
-// Tiles of 2 use the points 0, 1, -1 and infinity. Tiles of 4 use 0, +-a, +-b and infinity with a = 2/3, b = 4/3: with
-// the customary 1 and 2 the rounding errors are more than twice as large.
+// All three follow from the points at which polynomials are multiplied: here 0, infinity and pairs +-p, so that the
+// numbers of a pair are the sum and the difference of what even and odd places give.
 #pragma once
 
 #include "common/simd.h"
@@ -11,97 +11,140 @@
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
 
-struct TilesOfTwo {
-  static constexpr int outputs = 2, patch = 4;
+// One pair is exact for whole numbers. With two, 2/3 and 4/3 err less than half as much as the customary 1 and 2.
+template <int Pairs>
+struct Points;
+template <>
+struct Points<1> {
+  static constexpr double at[1] = {1};
+};
+template <>
+struct Points<2> {
+  static constexpr double at[2] = {2.0 / 3, 4.0 / 3};
+};
+template <>
+struct Points<3> {
+  static constexpr double at[3] = {0.5, 1, 2};
+};
 
-  template <class E, class V>
-  static SWITCHGRAD_INLINE void input(const V (&d)[4], V (&to)[4]) {
-    to[0] = d[0] - d[2];
-    to[1] = d[1] + d[2];
-    to[2] = d[2] - d[1];
-    to[3] = d[1] - d[3];
+// Coefficients of polynomials in the squares of the points, the lowest first.
+template <int Pairs>
+struct Coefficients {
+  double without[Pairs][Pairs] = {};  // the product of x - p^2 over all pairs but one
+  double all[Pairs + 1] = {};         // over all
+  double of_zero[2] = {1, 1};         // what the point 0 is scaled by: not at all, or as the filters are
+  double powers[2][Pairs][5] = {};    // of each pair, scaled likewise
+
+  constexpr Coefficients() {
+    for (int i = 0; i < Pairs; ++i) {
+      multiply(without[i], i);
+      const double square = Points<Pairs>::at[i] * Points<Pairs>::at[i];
+      double product = 2 * square;
+      for (int j = 0; j < Pairs; ++j)
+        if (j != i) product *= square - Points<Pairs>::at[j] * Points<Pairs>::at[j];
+      double power = 1;
+      for (int k = 0; k < 5; ++k, power *= Points<Pairs>::at[i]) {
+        powers[0][i][k] = power;
+        powers[1][i][k] = power / product;
+      }
+      of_zero[1] /= -square;
+    }
+    multiply(all, Pairs);
   }
-  template <class E, class V>
-  static SWITCHGRAD_INLINE void taps(const V (&g)[3], V (&to)[4]) {
-    const V half = (g[0] + g[2]) * E(0.5), middle = g[1] * E(0.5);
-    to[0] = g[0];
-    to[1] = half + middle;
-    to[2] = half - middle;
-    to[3] = g[2];
-  }
-  template <class E, class V>
-  static SWITCHGRAD_INLINE void output(const V (&m)[4], V (&to)[2]) {
-    to[0] = m[0] + m[1] + m[2];
-    to[1] = m[1] - m[2] - m[3];
-  }
-  template <class E, class V>
-  static SWITCHGRAD_INLINE void output_gradient(const V (&y)[2], V (&to)[4]) {
-    to[0] = y[0];
-    to[1] = y[0] + y[1];
-    to[2] = y[0] - y[1];
-    to[3] = -y[1];
-  }
-  template <class E, class V>
-  static SWITCHGRAD_INLINE void taps_gradient(const V (&w)[4], V (&to)[3]) {
-    const V half = (w[1] + w[2]) * E(0.5);
-    to[0] = w[0] + half;
-    to[1] = (w[1] - w[2]) * E(0.5);
-    to[2] = half + w[3];
+
+ private:
+  static constexpr void multiply(double* polynomial, int but) {
+    polynomial[0] = 1;
+    for (int j = 0, degree = 0; j < Pairs; ++j) {
+      if (j == but) continue;
+      ++degree;
+      for (int i = degree; i >= 0; --i)
+        polynomial[i] = (i > 0 ? polynomial[i - 1] : 0) -
+                        (i < degree ? Points<Pairs>::at[j] * Points<Pairs>::at[j] * polynomial[i] : 0);
+    }
   }
 };
 
-struct TilesOfFour {
-  static constexpr int outputs = 4, patch = 6;
-  static constexpr double a = 2.0 / 3, b = 4.0 / 3, aa = a * a, bb = b * b;
-  static constexpr double of_zero = 1 / (aa * bb), of_a = 1 / (2 * aa * (aa - bb)), of_b = 1 / (2 * bb * (bb - aa));
+// Outputs and Taps of a row; what is read for them is the patch.
+template <int Outputs, int Taps>
+struct Tiles {
+  static constexpr int outputs = Outputs, taps = Taps, patch = Outputs + Taps - 1, pairs = patch / 2 - 1;
+  static_assert(patch % 2 == 0);
+  static constexpr Coefficients<pairs> numbers{};
+  static constexpr const double (&point)[pairs] = Points<pairs>::at;
 
   template <class E, class V>
-  static SWITCHGRAD_INLINE void input(const V (&d)[6], V (&to)[6]) {
-    const V even_a = d[4] - d[2] * E(bb), odd_a = (d[3] - d[1] * E(bb)) * E(a);
-    const V even_b = d[4] - d[2] * E(aa), odd_b = (d[3] - d[1] * E(aa)) * E(b);
-    to[0] = d[0] * E(aa * bb) - d[2] * E(aa + bb) + d[4];
-    to[1] = even_a + odd_a;
-    to[2] = even_a - odd_a;
-    to[3] = even_b + odd_b;
-    to[4] = even_b - odd_b;
-    to[5] = d[1] * E(aa * bb) - d[3] * E(aa + bb) + d[5];
+  static SWITCHGRAD_INLINE void input(const V (&d)[patch], V (&to)[patch]) {
+    to[0] = combined<E, pairs + 1>(d, numbers.all);
+    to[patch - 1] = combined<E, pairs + 1>(d + 1, numbers.all);
+#pragma GCC unroll 4
+    for (int i = 0; i < pairs; ++i) {
+      const V even = combined<E, pairs>(d + 2, numbers.without[i]);
+      const V odd = combined<E, pairs>(d + 1, numbers.without[i]);
+      to[1 + 2 * i] = even + odd * E(point[i]);
+      to[2 + 2 * i] = even - odd * E(point[i]);
+    }
   }
   template <class E, class V>
-  static SWITCHGRAD_INLINE void taps(const V (&g)[3], V (&to)[6]) {
-    const V even_a = g[0] * E(of_a) + g[2] * E(of_a * aa), odd_a = g[1] * E(of_a * a);
-    const V even_b = g[0] * E(of_b) + g[2] * E(of_b * bb), odd_b = g[1] * E(of_b * b);
-    to[0] = g[0] * E(of_zero);
-    to[1] = even_a + odd_a;
-    to[2] = even_a - odd_a;
-    to[3] = even_b + odd_b;
-    to[4] = even_b - odd_b;
-    to[5] = g[2];
+  static SWITCHGRAD_INLINE void filter(const V (&g)[Taps], V (&to)[patch]) {
+    to_points<E, Taps, true>(g, to);
   }
   template <class E, class V>
-  static SWITCHGRAD_INLINE void output(const V (&m)[6], V (&to)[4]) {
-    const V even_a = m[1] + m[2], odd_a = (m[1] - m[2]) * E(a), even_b = m[3] + m[4], odd_b = (m[3] - m[4]) * E(b);
-    to[0] = m[0] + even_a + even_b;
-    to[1] = odd_a + odd_b;
-    to[2] = even_a * E(aa) + even_b * E(bb);
-    to[3] = odd_a * E(aa) + odd_b * E(bb) + m[5];
+  static SWITCHGRAD_INLINE void output(const V (&m)[patch], V (&to)[Outputs]) {
+    from_points<E, Outputs, false>(m, to);
   }
   template <class E, class V>
-  static SWITCHGRAD_INLINE void output_gradient(const V (&y)[4], V (&to)[6]) {
-    const V even_a = y[0] + y[2] * E(aa), odd_a = (y[1] + y[3] * E(aa)) * E(a);
-    const V even_b = y[0] + y[2] * E(bb), odd_b = (y[1] + y[3] * E(bb)) * E(b);
-    to[0] = y[0];
-    to[1] = even_a + odd_a;
-    to[2] = even_a - odd_a;
-    to[3] = even_b + odd_b;
-    to[4] = even_b - odd_b;
-    to[5] = y[3];
+  static SWITCHGRAD_INLINE void output_gradient(const V (&y)[Outputs], V (&to)[patch]) {
+    to_points<E, Outputs, false>(y, to);
   }
   template <class E, class V>
-  static SWITCHGRAD_INLINE void taps_gradient(const V (&w)[6], V (&to)[3]) {
-    const V even_a = (w[1] + w[2]) * E(of_a), even_b = (w[3] + w[4]) * E(of_b);
-    to[0] = w[0] * E(of_zero) + even_a + even_b;
-    to[1] = (w[1] - w[2]) * E(of_a * a) + (w[3] - w[4]) * E(of_b * b);
-    to[2] = even_a * E(aa) + even_b * E(bb) + w[5];
+  static SWITCHGRAD_INLINE void filter_gradient(const V (&w)[patch], V (&to)[Taps]) {
+    from_points<E, Taps, true>(w, to);
+  }
+
+ private:
+  // The sum of every second number from `first` on.
+  template <class E, int Count, class V>
+  static SWITCHGRAD_INLINE V combined(const V* first, const double* by) {
+    V sum = first[2 * (Count - 1)];  // the highest coefficient is 1
+#pragma GCC unroll 4
+    for (int i = Count - 2; i >= 0; --i) sum += first[2 * i] * E(by[i]);
+    return sum;
+  }
+  // The polynomial with these coefficients at all points.
+  template <class E, int Count, bool Scaled, class V>
+  static SWITCHGRAD_INLINE void to_points(const V (&from)[Count], V (&to)[patch]) {
+    constexpr const auto& powers = numbers.powers[Scaled];
+    to[0] = from[0] * E(numbers.of_zero[Scaled]);
+    to[patch - 1] = from[Count - 1];
+#pragma GCC unroll 4
+    for (int i = 0; i < pairs; ++i) {
+      V even = from[0] * E(powers[i][0]), odd = from[1] * E(powers[i][1]);
+#pragma GCC unroll 5
+      for (int k = 2; k < Count; ++k) (k % 2 ? odd : even) += from[k] * E(powers[i][k]);
+      to[1 + 2 * i] = even + odd;
+      to[2 + 2 * i] = even - odd;
+    }
+  }
+  // Its adjoint.
+  template <class E, int Count, bool Scaled, class V>
+  static SWITCHGRAD_INLINE void from_points(const V (&from)[patch], V (&to)[Count]) {
+    constexpr const auto& powers = numbers.powers[Scaled];
+    V even[pairs], odd[pairs];
+#pragma GCC unroll 4
+    for (int i = 0; i < pairs; ++i) {
+      even[i] = from[1 + 2 * i] + from[2 + 2 * i];
+      odd[i] = from[1 + 2 * i] - from[2 + 2 * i];
+    }
+#pragma GCC unroll 5
+    for (int k = 0; k < Count; ++k) {
+      V sum = (k % 2 ? odd : even)[0] * E(powers[0][k]);
+#pragma GCC unroll 4
+      for (int i = 1; i < pairs; ++i) sum += (k % 2 ? odd : even)[i] * E(powers[i][k]);
+      to[k] = sum;
+    }
+    to[0] += from[0] * E(numbers.of_zero[Scaled]);
+    to[Count - 1] += from[patch - 1];
   }
 };
 

@@ -1,5 +1,5 @@
 // The weights' gradient: terms of the input times terms of the output's gradient, summed over all tiles, and back to
-// nine taps.
+// taps.
 #pragma once
 
 #include "winograd/forward.h"
@@ -77,24 +77,25 @@ void winograd_add(const WinogradWeightJob& job, int64_t block, int64_t begin, in
 // Channels begin .. end - 1 of the result; false where a number is not finite.
 template <class W, class E>
 bool winograd_finish(const WinogradWeightJob& job, int64_t begin, int64_t end) {
-  constexpr int N = lanes_of<E>;
+  constexpr int N = lanes_of<E>, all = W::taps * W::taps;
   using V = Vec<E, N>;
   const SumShape<E> shape(job);
   Doubt<E> doubt;
   for (int64_t c = begin; c < end; ++c)
     for (int64_t k = 0; k < job.filters; k += N) {
       const E* from = static_cast<const E*>(job.sums) + c * shape.width + k;
-      E taps[9][N];
-      transform_both_ways<W::patch, 3, V>([](const auto& in, auto& out) { W::template taps_gradient<E>(in, out); },
-                                          [&](int i, int j) { return load<V>(from + (i * W::patch + j) * shape.step); },
-                                          [&](int i, int j, V v) {
-                                            doubt.see(v);
-                                            store(taps[3 * i + j], v);
-                                          });
+      E taps[all][N];
+      transform_both_ways<W::patch, W::taps, V>(
+          [](const auto& in, auto& out) { W::template filter_gradient<E>(in, out); },
+          [&](int i, int j) { return load<V>(from + (i * W::patch + j) * shape.step); },
+          [&](int i, int j, V v) {
+            doubt.see(v);
+            store(taps[W::taps * i + j], v);
+          });
       E* to = static_cast<E*>(job.weight_grad) + k * job.weight_stride[0] + c * job.weight_stride[1];
       for (int64_t l = 0; l < N && k + l < job.filters; ++l, to += job.weight_stride[0])
-        for (int64_t tap = 0; tap < 9; ++tap)
-          to[tap / 3 * job.weight_stride[2] + tap % 3 * job.weight_stride[3]] = taps[tap][l];
+        for (int64_t tap = 0; tap < all; ++tap)
+          to[tap / W::taps * job.weight_stride[2] + tap % W::taps * job.weight_stride[3]] = taps[tap][l];
     }
   return !doubt.arose();
 }

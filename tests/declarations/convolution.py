@@ -1,4 +1,5 @@
-"""Convolution by Winograd's algorithm declares itself to the harness: both sizes of tiles, with and without a ReLU."""
+"""Convolution by Winograd's algorithm declares itself to the harness: both sizes of tiles and of
+kernels, with and without a ReLU."""
 
 from __future__ import annotations
 
@@ -17,9 +18,9 @@ from conform import Case, Operator
 from switchgrad import ops
 
 
-def _case(name: str, x: tuple[int, ...], filters: int, *, bias: bool = True, **arguments: Any) -> Case:
+def _case(name: str, x: tuple[int, ...], filters: int, *, taps: int = 3, bias: bool = True, **arguments: Any) -> Case:
     flags = {flag: arguments.pop(flag) for flag in ("small",) if flag in arguments}
-    w = (filters, x[1], 3, 3)
+    w = (filters, x[1], taps, taps)
     return Case(name, (x, w, w[:1]) if bias else (x, w), arguments, **flags)
 
 
@@ -42,6 +43,16 @@ CASES = (
 LARGE = (
     _case("large", (3, 16, 26, 27), 33, padding=1),
     _case("blocks of tiles", (2, 65, 45, 44), 18, padding=1),
+)
+
+OF_FIVE = (
+    _case("one output", (2, 2, 5, 5), 3, taps=5, small=True),
+    _case("padded", (1, 2, 3, 4), 2, taps=5, padding=2, bias=False, small=True),
+    _case("padded by four", (1, 1, 2, 1), 2, taps=5, padding=4, small=True),
+    _case("rows padded alone", (2, 3, 6, 7), 4, taps=5, padding=(1, 0)),
+    _case("several tiles", (2, 3, 9, 11), 5, taps=5, padding=2),
+    _case("cut tiles", (1, 5, 10, 9), 3, taps=5),
+    _case("33 to 18", (1, 33, 5, 4), 18, taps=5, padding=2),
 )
 
 
@@ -122,4 +133,20 @@ RELU2 = replace(
     peer=_peer(True),
     samples=("whole", "ties"),
     registered=_registered(True, 2),
+)
+# Five taps take points whose powers round, so tiles of 2 are as those of 4 with three taps.
+FIVE2 = replace(
+    WINOGRAD4,
+    name="conv2d of 5x5 taps in tiles of 2",
+    function=_function(ops.conv2d, "winograd2"),
+    cases=OF_FIVE,
+    large=(_case("large", (3, 16, 22, 23), 33, taps=5, padding=2),),
+    registered=_registered(False, 2),
+)
+FIVE4 = replace(
+    FIVE2,
+    name="conv2d of 5x5 taps in tiles of 4",
+    function=_function(ops.conv2d, "winograd4"),
+    yardstick=48,
+    registered=_registered(False, 4),
 )

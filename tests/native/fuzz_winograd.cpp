@@ -1,5 +1,6 @@
-// Fuzzes 3x3 convolution in Winograd's tiles without PyTorch or Python: random sizes, channels and strides in buffers
-// of exactly the right size, against loops, under AddressSanitizer and UBSan. scripts/sanitize builds and runs it.
+// Fuzzes 3x3 and 5x5 convolution in Winograd's tiles without PyTorch or Python: random sizes, channels and strides in
+// buffers of exactly the right size, against loops, under AddressSanitizer and UBSan. scripts/sanitize builds and runs
+// it.
 //
 //   fuzz_winograd SECONDS [SEED]      for each of the instruction sets that SWITCHGRAD_SERVERS lists
 //
@@ -22,20 +23,21 @@ using switchgrad::WinogradTable;
 constexpr Server<WinogradTable> servers[] = {SWITCHGRAD_SERVERS};
 
 struct Geometry {
-  int64_t batch = 1, channels = 1, filters = 1, size[2] = {}, pad[2] = {}, tile = 2;
+  int64_t batch = 1, channels = 1, filters = 1, size[2] = {}, pad[2] = {}, taps = 3, tile = 2;
 
-  int64_t places(int axis) const { return size[axis] + 2 * pad[axis] - 2; }
+  int64_t places(int axis) const { return size[axis] + 2 * pad[axis] - taps + 1; }
   int64_t tiles(int axis) const { return (places(axis) + tile - 1) / tile; }
   int64_t cells() const { return batch * places(0) * places(1); }
-  int64_t work() const { return 9 * cells() * channels * filters; }
+  int64_t all_taps() const { return taps * taps; }
+  int64_t work() const { return all_taps() * cells() * channels * filters; }
 } current;
 
 void tell() {
   tell_seed();
-  std::printf("  batch %d, channels %d, filters %d, size %d x %d, padding %d x %d, tiles of %d\n",
+  std::printf("  batch %d, channels %d, filters %d, size %d x %d, padding %d x %d, %d taps, tiles of %d\n",
               static_cast<int>(current.batch), static_cast<int>(current.channels), static_cast<int>(current.filters),
               static_cast<int>(current.size[0]), static_cast<int>(current.size[1]), static_cast<int>(current.pad[0]),
-              static_cast<int>(current.pad[1]), static_cast<int>(current.tile));
+              static_cast<int>(current.pad[1]), static_cast<int>(current.taps), static_cast<int>(current.tile));
   std::fflush(stdout);
 }
 
@@ -52,10 +54,11 @@ bool any_geometry(Geometry& g) {
   g.batch = between(1, 3);
   g.channels = any_channels();
   g.filters = any_channels();
+  g.taps = chance(50) ? 3 : 5;
   g.tile = 2 * between(1, 2);
   for (int i = 0; i < 2; ++i) {
     g.size[i] = chance(85) ? between(1, 12) : between(13, 40);
-    g.pad[i] = between(0, 2);
+    g.pad[i] = between(0, g.taps - 1);
     if (g.places(i) < 1) return false;
   }
   return g.work() < 400'000;
@@ -114,9 +117,9 @@ class Fuzz {
               : chance(60) ? special
                            : any_bits),
         input_(0, g_.batch, g_.size[0], g_.size[1], g_.channels, kind_),
-        weight_(1, g_.filters * g_.channels * 9),
+        weight_(1, g_.filters * g_.channels * g_.all_taps()),
         bias_(2, g_.filters) {
-    for (int64_t i = 0; i < g_.filters * g_.channels * 9; ++i) weight_[i] = any_real<E>(kind_);
+    for (int64_t i = 0; i < g_.filters * g_.channels * g_.all_taps(); ++i) weight_[i] = any_real<E>(kind_);
     for (int64_t k = 0; k < g_.filters; ++k) bias_[k] = any_real<E>(kind_);
   }
 
@@ -131,8 +134,8 @@ class Fuzz {
  private:
   // Turned, the same memory holds the filters of the way back: channels and filters change places.
   E tap(int64_t k, int64_t c, int64_t r, int64_t s) const {
-    return turned_ ? weight_[(c * g_.filters + k) * 9 + 8 - (3 * r + s)]
-                   : weight_[(k * g_.channels + c) * 9 + 3 * r + s];
+    const int64_t all = g_.all_taps(), tap = g_.taps * r + s;
+    return turned_ ? weight_[(c * g_.filters + k) * all + all - 1 - tap] : weight_[(k * g_.channels + c) * all + tap];
   }
 
   void describe(switchgrad::WinogradJob& job) const {
@@ -147,8 +150,9 @@ class Fuzz {
   }
 
   void pack(switchgrad::WinogradForwardJob& job, Buffer<E>& packed) {
-    switchgrad::TapBank bank{weight_.get(), 9 * g_.channels, 9, false};
-    if (turned_) bank = {weight_.get() + 8, 9, 9 * g_.filters, true};
+    const int64_t all = g_.all_taps();
+    switchgrad::TapBank bank{weight_.get(), all * g_.channels, all, false};
+    if (turned_) bank = {weight_.get() + all - 1, all, all * g_.filters, true};
     in_chunks([&](const auto& j, int64_t a, int64_t b) { kernels_.pack(j, bank, packed.get(), a, b); }, job,
               kernels_.pack_items(job));
     if (!packed.intact()) complain("memory beside the packed taps");
@@ -159,15 +163,18 @@ class Fuzz {
   E output(int64_t n, int64_t y, int64_t x, int64_t k) const {
     E sum = biased_ ? bias_[k] : 0;
     for (int64_t c = 0; c < g_.channels; ++c)
-      for (int64_t r = 0; r < 3; ++r)
-        for (int64_t s = 0; s < 3; ++s) sum += input_.at(n, y + r - g_.pad[0], x + s - g_.pad[1], c) * tap(k, c, r, s);
+      for (int64_t r = 0; r < g_.taps; ++r)
+        for (int64_t s = 0; s < g_.taps; ++s)
+          sum += input_.at(n, y + r - g_.pad[0], x + s - g_.pad[1], c) * tap(k, c, r, s);
     return sum;
   }
 
-  // Tiles of four round; what they add up to is at most 16 times as many terms as the numbers are large.
+  bool exact() const { return g_.tile == 2 && g_.taps == 3; }
+
+  // The others round; what they add up to is at most 16 times as many terms as the numbers are large.
   bool near(E got, E wanted) const {
-    if (g_.tile == 2) return same_sum(got, wanted);
-    const E scale = static_cast<E>(16 * 9 * (g_.channels + g_.cells()));
+    if (exact()) return same_sum(got, wanted);
+    const E scale = static_cast<E>(16 * g_.all_taps() * (g_.channels + g_.cells()));
     return std::abs(got - wanted) <= scale * 64 * std::numeric_limits<E>::epsilon();
   }
 
@@ -239,7 +246,7 @@ class Fuzz {
     }
     if (relu && best <= 0) best = 0, winner = 255;
     if (!near(value, best)) complain("pooled values");
-    if (g_.tile == 2 && code != winner) complain("codes");
+    if (exact() && code != winner) complain("codes");
     if (code != 255 && code > 3) complain("a code that names nothing");
   }
 
@@ -249,14 +256,15 @@ class Fuzz {
     const Map<E> grad(3, g_.batch, g_.places(0), g_.places(1), g_.filters, kind_);
     job.grad = grad.pixels;
     int64_t sizes[3];
-    const int64_t parts = kernels_.term_sizes(job, sizes), count = g_.filters * g_.channels * 9;
+    const int64_t parts = kernels_.term_sizes(job, sizes), all = g_.all_taps(), count = g_.filters * g_.channels * all;
     Buffer<E> input_terms(4, sizes[0]), grad_terms(5, sizes[1]), sums(6, sizes[2]), found(7, count);
     job.input_terms = input_terms.get();
     job.grad_terms = grad_terms.get();
     job.sums = sums.get();
     job.weight_grad = found.get();
     const bool last = chance(50);  // the channels innermost, or the taps
-    const int64_t compact[4] = {9 * g_.channels, last ? 1 : 9, last ? 3 * g_.channels : 3, last ? g_.channels : 1};
+    const int64_t compact[4] = {all * g_.channels, last ? 1 : all, g_.taps * (last ? g_.channels : 1),
+                                last ? g_.channels : 1};
     for (int i = 0; i < 4; ++i) job.weight_stride[i] = compact[i];
     const int64_t tiles = kernels_.block_of_tiles(job);
     for (int64_t block = 0; block * tiles < job.all_tiles(); ++block) {
@@ -274,14 +282,15 @@ class Fuzz {
     if (kind_ == any_bits || !sound) return;
     for (int64_t k = 0; k < g_.filters; ++k)
       for (int64_t c = 0; c < g_.channels; ++c)
-        for (int64_t tap = 0; tap < 9; ++tap) {
+        for (int64_t tap = 0; tap < all; ++tap) {
           E sum = 0;
           for (int64_t n = 0; n < g_.batch; ++n)
             for (int64_t y = 0; y < g_.places(0); ++y)
               for (int64_t x = 0; x < g_.places(1); ++x)
-                sum += grad.at(n, y, x, k) * input_.at(n, y + tap / 3 - g_.pad[0], x + tap % 3 - g_.pad[1], c);
+                sum +=
+                    grad.at(n, y, x, k) * input_.at(n, y + tap / g_.taps - g_.pad[0], x + tap % g_.taps - g_.pad[1], c);
           const int64_t (&step)[4] = job.weight_stride;
-          if (!near(found[k * step[0] + c * step[1] + tap / 3 * step[2] + tap % 3 * step[3]], sum))
+          if (!near(found[k * step[0] + c * step[1] + tap / g_.taps * step[2] + tap % g_.taps * step[3]], sum))
             complain("the weights' gradient");
         }
   }
@@ -296,8 +305,8 @@ class Fuzz {
 
 void fuzz_once(const WinogradTable& table) {
   if (!any_geometry(current)) return;
-  if (chance(65)) return Fuzz<float>(table.of_float[current.tile / 4], current).run();
-  Fuzz<double>(table.of_double[current.tile / 4], current).run();
+  if (chance(65)) return Fuzz<float>(table.of_float[current.taps / 5][current.tile / 4], current).run();
+  Fuzz<double>(table.of_double[current.taps / 5][current.tile / 4], current).run();
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 import conform
-from declarations.convolution import RELU2, WINOGRAD2, WINOGRAD4
+from declarations.convolution import FIVE2, FIVE4, RELU2, WINOGRAD2, WINOGRAD4
 from harness.engines import engines, running
 from switchgrad import ops
 from switchgrad.errors import GeometryError
@@ -39,51 +39,75 @@ def test_tiles_of_four(name: str) -> None:
     conform.check(WINOGRAD4, [name])
 
 
+# What differs by the number of taps; the rest is the path of three taps.
+BY_TAPS = (
+    "values_equal_the_loops",
+    "values_equal_the_peer",
+    "gradients_equal_the_loops",
+    "gradients_equal_the_peer",
+    "derivatives_are_right",
+)
+
+
+@pytest.mark.parametrize("name", BY_TAPS)
+@pytest.mark.parametrize("operator", [FIVE2, FIVE4], ids=["two", "four"])
+def test_five_taps(operator: conform.Operator, name: str) -> None:
+    conform.check(operator, [name])
+
+
+def test_five_taps_are_registered() -> None:
+    conform.check(replace(FIVE2, cases=FIVE2.cases[2:4]), ["registrations_are_sound"])
+
+
 @pytest.mark.parametrize("algorithm", TILES)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38])
-@pytest.mark.parametrize("relu", [False, True])
-def test_what_is_not_finite_stays_where_it_belongs(algorithm: str, value: float, relu: bool) -> None:
+@pytest.mark.parametrize(("relu", "taps"), [(False, 3), (True, 3), (False, 5)])
+def test_what_is_not_finite_stays_where_it_belongs(algorithm: str, value: float, relu: bool, taps: int) -> None:
     generator = torch.Generator().manual_seed(1)
-    x, w, grad = (torch.randn(shape, generator=generator) for shape in ((2, 3, 9, 8), (4, 3, 3, 3), (2, 4, 9, 8)))
+    shapes = ((2, 3, 9, 8), (4, 3, taps, taps), (2, 4, 9, 8))
+    x, w, grad = (torch.randn(shape, generator=generator) for shape in shapes)
     x[1, 2, 4, 3] = value
     x.requires_grad_()
     w.requires_grad_()
     found, wanted = [], []
     for results, call in ((found, ops.conv_bias_relu if relu else ops.conv2d), (wanted, None)):
         if call is None:
-            y = F.conv2d(x, w, padding=1)
+            y = F.conv2d(x, w, padding=taps // 2)
             y = F.relu(y) if relu else y
         else:
-            y = call(x, w, padding=1, algorithm=algorithm)
+            y = call(x, w, padding=taps // 2, algorithm=algorithm)
         results += [y.detach(), *torch.autograd.grad(y, (x, w), grad)]
     for got, right in zip(found, wanted, strict=True):
         torch.testing.assert_close(got, right, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
-@pytest.mark.parametrize("tile", TILES)
-def test_errors_against_float64_are_as_documented(tile: str) -> None:
-    """Root mean squares over many outputs, in units of a plain sum's."""
+# In units of a plain sum's error: what the documentation says, and a third more.
+ERRORS = {(3, "winograd2"): 1.2, (3, "winograd4"): 3, (5, "winograd2"): 2, (5, "winograd4"): 7}
+
+
+@pytest.mark.parametrize(("taps", "tile"), ERRORS)
+def test_errors_against_float64_are_as_documented(taps: int, tile: str) -> None:
+    """Root mean squares over many outputs."""
     generator = torch.Generator().manual_seed(2)
-    x, w = torch.randn(4, 64, 24, 24, generator=generator), torch.randn(64, 64, 3, 3, generator=generator)
-    truth = F.conv2d(x.double(), w.double(), padding=1)
-    plain = torch.zeros(4, 64, 24, 24)  # tap after tap and channel after channel, as a loop adds
-    padded = F.pad(x, (1, 1, 1, 1))
-    for c in range(64):
-        for r in range(3):
-            for s in range(3):
+    x, w = torch.randn(2, 48, 24, 24, generator=generator), torch.randn(32, 48, taps, taps, generator=generator)
+    truth = F.conv2d(x.double(), w.double(), padding=taps // 2)
+    plain = torch.zeros(truth.shape)  # tap after tap and channel after channel, as a loop adds
+    padded = F.pad(x, (taps // 2,) * 4)
+    for c in range(48):
+        for r in range(taps):
+            for s in range(taps):
                 plain += w[:, c, r, s][:, None, None] * padded[:, c, None, r : r + 24, s : s + 24]
     errors = {}
     for engine in engines(WINOGRAD2):
         with running(engine):
-            got = ops.conv2d(x, w, padding=1, algorithm=tile)  # type: ignore[arg-type]
+            got = ops.conv2d(x, w, padding=taps // 2, algorithm=tile)  # type: ignore[arg-type]
         errors[engine] = float((got - truth).square().mean() / (plain - truth).square().mean()) ** 0.5
-    most = 1.2 if tile == "winograd2" else 3
-    assert all(0 < error < most for error in errors.values()), errors
+    assert all(0 < error < ERRORS[taps, tile] for error in errors.values()), errors
 
 
-def tile_of(x: tuple[int, ...], filters: int, *, channels_last: bool = True) -> int:
+def tile_of(x: tuple[int, ...], filters: int, *, taps: int = 3, channels_last: bool = True) -> int:
     input = torch.empty(x).contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    return tile_for(input, torch.empty(filters, x[1], 3, 3), (1, 1), "auto")
+    return tile_for(input, torch.empty(filters, x[1], taps, taps), (taps // 2,) * 2, "auto")
 
 
 def test_the_choice_follows_the_costs() -> None:
@@ -92,6 +116,9 @@ def test_the_choice_follows_the_costs() -> None:
     assert tile_of((1, 512, 7, 7), 512) == 0, "transforming the filters costs more than it saves"
     assert tile_of((64, 64, 32, 32), 64, channels_last=False) == 4
     assert tile_of((64, 16, 32, 32), 16, channels_last=False) == 0, "copying to channels last and back costs more"
+    assert tile_of((16, 64, 27, 27), 192, taps=5) == 4
+    assert tile_of((1, 512, 7, 7), 512, taps=5) == 0
+    assert tile_of((64, 16, 32, 32), 16, taps=5, channels_last=False) == 4
 
 
 @pytest.mark.parametrize(
@@ -124,10 +151,12 @@ def test_pytorch_refuses_what_it_refuses_in_its_own_words() -> None:
 
 
 def test_words_for_padding() -> None:
-    x, w = torch.rand(1, 4, 8, 8), torch.rand(4, 4, 3, 3)
-    for word, padding in (("same", 1), ("valid", 0)):
-        by_word = ops.conv2d(x, w, padding=word, algorithm="winograd2")
-        assert torch.equal(by_word, ops.conv2d(x, w, padding=padding, algorithm="winograd2"))
+    x = torch.rand(1, 4, 8, 8)
+    for taps in (3, 5):
+        w = torch.rand(4, 4, taps, taps)
+        for word, padding in (("same", taps // 2), ("valid", 0)):
+            by_word = ops.conv2d(x, w, padding=word, algorithm="winograd2")
+            assert torch.equal(by_word, ops.conv2d(x, w, padding=padding, algorithm="winograd2"))
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 17, 16), (2, 70, 12, 15)])
@@ -184,3 +213,67 @@ def test_threads_that_convolve_at_once_do_not_meet_in_the_kept_scratch() -> None
 
     with ThreadPoolExecutor(len(calls)) as pool:
         assert list(pool.map(again_and_again, calls)) == [25] * len(calls)
+
+
+# Shapes for which tiles are chosen, with windows that overlap, steps, and numbers of taps that are filled up with zeros.
+AFTER_TILES = {
+    "AlexNet 2": ((3, 64, 13, 14), (96, 64, 5, 5), {"padding": 2, "pool_size": 3, "pool_stride": 2}),
+    "AlexNet 1": ((5, 3, 67, 70), (64, 3, 11, 11), {"stride": 4, "padding": 2, "pool_size": 3, "pool_stride": 2}),
+    "steps of 4 by 3": ((5, 4, 67, 50), (64, 4, 9, 7), {"stride": (4, 3), "pool_size": 3, "pool_stride": 1}),
+    "4x4 taps": ((4, 32, 18, 17), (48, 32, 4, 4), {"padding": (2, 1), "pool_size": (2, 3), "pool_padding": (1, 0)}),
+    "rows of no window": ((4, 32, 20, 23), (64, 32, 5, 5), {"pool_size": 2, "pool_stride": 3}),
+    "within tiles": ((6, 32, 20, 22), (48, 32, 5, 5), {"padding": 2}),
+}
+
+
+@pytest.mark.parametrize("name", AFTER_TILES)
+def test_fused_blocks_pool_after_their_tiles(name: str) -> None:
+    """In float64, where no winner leads by as little as rounding: values, switches and gradients are those of steps."""
+    shape, filters, options = AFTER_TILES[name]
+    generator = torch.Generator().manual_seed(6)
+    x, w, b = (torch.randn(n, generator=generator, dtype=torch.float64) for n in (shape, filters, filters[:1]))
+    geometry = {key: options[key] for key in ("stride", "padding") if key in options}
+    pooling = [options.get(key) for key in ("pool_size", "pool_stride", "pool_padding")]
+    pooling = [pooling[0] or 2, pooling[1], pooling[2] or 0]
+    leaves = [t.clone().requires_grad_() for t in (x, w, b)]
+    wanted, switches = ops.relu_max_pool2d(F.conv2d(*leaves, **geometry), *pooling, return_switches=True)
+    grad = torch.randn(wanted.shape, generator=generator, dtype=torch.float64)
+    gradients = torch.autograd.grad(wanted, leaves[1:], grad)
+    for engine in engines(WINOGRAD2):
+        for layout in (torch.channels_last, torch.contiguous_format):
+            ours = [x.contiguous(memory_format=layout), *(t.detach().requires_grad_() for t in (w, b))]
+            with running(engine):
+                values, found = ops.conv_relu_max_pool2d(*ours, **options, return_switches=True)
+                back = torch.autograd.grad(values, ours[1:], grad)
+            torch.testing.assert_close(values, wanted, rtol=0, atol=1e-11)
+            assert torch.equal(found.codes, switches.codes), engine
+            assert values.is_contiguous(memory_format=layout)
+            for got, right in zip(back, gradients, strict=True):
+                torch.testing.assert_close(got, right, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["AlexNet 1", "AlexNet 2"])
+@pytest.mark.parametrize("value", [float("nan"), -float("inf"), 3e38])
+def test_blocks_pooled_after_tiles_keep_what_is_not_finite(name: str, value: float) -> None:
+    shape, filters, options = AFTER_TILES[name]
+    generator = torch.Generator().manual_seed(7)
+    x, w = torch.randn(shape, generator=generator), torch.randn(filters, generator=generator)
+    x[1, 2, 7, 8] = value
+    geometry = {key: options[key] for key in ("stride", "padding") if key in options}
+    wanted = F.max_pool2d(F.relu(F.conv2d(x, w, **geometry)), 3, 2)
+    torch.testing.assert_close(ops.conv_relu_max_pool2d(x, w, **options), wanted, rtol=1e-4, atol=1e-2, equal_nan=True)
+
+
+def test_blocks_pooled_after_tiles_do_not_depend_on_threads() -> None:
+    shape, filters, options = AFTER_TILES["AlexNet 1"]
+    x, w = torch.randn(shape), torch.randn(filters)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(ops.conv_relu_max_pool2d(x, w, **options, return_switches=True))
+    finally:
+        torch.set_num_threads(threads)
+    for values, switches in found[1:]:
+        assert torch.equal(values, found[0][0])
+        assert torch.equal(switches.codes, found[0][1].codes)

@@ -1,4 +1,5 @@
-"""Convolution, alone or with a ReLU behind it: 3x3 kernels by Winograd's algorithm where it is quicker."""
+"""Convolution, alone or with a ReLU behind it: 3x3 and 5x5 kernels by Winograd's algorithm where it is
+quicker."""
 
 from __future__ import annotations
 
@@ -32,25 +33,27 @@ def conv2d(
     *,
     algorithm: Algorithm = "auto",
 ) -> Tensor:
-    r"""``torch.nn.functional.conv2d``, for 3x3 kernels with less arithmetic.
+    r"""``torch.nn.functional.conv2d``, for 3x3 and 5x5 kernels with less arithmetic.
 
     Shapes: ``input`` (N, C, H, W) or (C, H, W), ``weight`` (K, C / groups, R, S), ``bias`` (K) or None, the result
     (N, K, P, Q) in the layout of the input; ``stride``, ``padding``, ``dilation`` and ``groups`` as in PyTorch.
 
-    Kernels of 3x3 taps with stride 1, no dilation and no groups, float32 or float64 on the CPU, may be computed by
-    Winograd's algorithm in tiles of :math:`m \times m` outputs, forward and backward:
+    Kernels of 3x3 or 5x5 taps with stride 1, no dilation and no groups, float32 or float64 on the CPU, may be computed
+    by Winograd's algorithm in tiles of :math:`m \times m` outputs, forward and backward:
 
     .. math:: Y = A^\top \Big[ \sum_c (G\, w_{k,c}\, G^\top) \odot (B^\top x_c\, B) \Big] A
 
-    which takes 2.25 (:math:`m = 2`) or 4 (:math:`m = 4`) times fewer products than the dense sum. ``algorithm`` says
+    which takes fewer products than the dense sum: 2.25 (:math:`m = 2`) or 4 times (:math:`m = 4`) for 3x3 taps, 2.8 or
+    6.25 times for 5x5. ``algorithm`` says
     what is used: ``"auto"`` estimates the costs and takes the cheapest; ``"winograd2"`` and ``"winograd4"`` fix the
     tiles; ``"direct"`` is PyTorch's convolution, which also serves every call that the algorithm cannot
     (`why_not_winograd` says why). The kernels read channels last; other layouts are copied on the way in and out.
 
-    Rounding: against float64, tiles of 2 err as little as the plain sum; tiles of 4, with the points 0, ±2/3, ±4/3,
-    about 2 times as much in the mean (the usual points 0, ±1, ±2: 5 times). Sums of whole numbers are exact in tiles
-    of 2. Where a number is not finite, PyTorch's convolution is used, so that NaN and infinities stay where they
-    belong.
+    Rounding, against float64, in errors of the plain sum: of 3x3 taps, tiles of 2 err as little, and tiles of 4, with
+    the points 0, ±2/3, ±4/3, about 2 times as much in the mean (the usual points 0, ±1, ±2: 5 times); of 5x5 taps,
+    tiles of 2 err 1.5 times as much (the same points), tiles of 4 about 5 times (0, ±1/2, ±1, ±2). Sums of whole
+    numbers are exact in tiles of 2 for 3x3 taps. Where a number is not finite, PyTorch's convolution is used, so that
+    NaN and infinities stay where they belong.
 
     Backward: the gradient of the input is the convolution of the gradient with the turned filters, in the same tiles;
     that of the weight :math:`G^\top \big[ \sum (B^\top x\, B) \odot (A\, \partial Y A^\top) \big] G`. Deterministic,
@@ -125,12 +128,12 @@ def why_not_winograd(
     """Why Winograd's algorithm cannot serve a call with these tensors; None where it can.
 
     >>> import torch
-    >>> why_not_winograd(torch.rand(1, 4, 8, 8), torch.rand(4, 4, 5, 5))
-    'the kernel has 5x5 taps and not 3x3'
+    >>> why_not_winograd(torch.rand(1, 4, 8, 8), torch.rand(4, 4, 7, 7))
+    'the kernel has 7x7 taps and not 3x3 or 5x5'
     >>> why_not_winograd(torch.rand(1, 4, 8, 8), torch.rand(4, 4, 3, 3)) is None
     True
     """
-    return obstacle(input, weight, _two(stride), _pads(padding), _two(dilation), groups)
+    return obstacle(input, weight, _two(stride), _pads(padding, weight), _two(dilation), groups)
 
 
 def _convolved(
@@ -145,7 +148,7 @@ def _convolved(
     relu: bool,
 ) -> Tensor:
     check_algorithm(algorithm)
-    pads = _pads(padding)
+    pads = _pads(padding, weight)
     found = obstacle(input, weight, _two(stride), pads, _two(dilation), groups)
     if found is not None and algorithm in ("winograd2", "winograd4"):
         raise GeometryError(f'algorithm is "{algorithm}", and {found}; give "auto" or "direct"')
@@ -174,7 +177,7 @@ def _fits(input: Tensor, weight: Tensor, bias: Tensor | None, pads: tuple[int, i
         and weight.shape[0] > 0
         and weight.shape[1] == input.shape[-3] > 0
         and (bias is None or (tuple(bias.shape) == tuple(weight.shape[:1]) and bias.dtype == input.dtype))
-        and all(p >= 0 and n + 2 * p >= 3 for n, p in zip(input.shape[-2:], pads, strict=True))
+        and all(p >= 0 and n + 2 * p >= weight.shape[2] for n, p in zip(input.shape[-2:], pads, strict=True))
     )
 
 
@@ -183,9 +186,9 @@ def _two(value: IntOrTuple) -> tuple[int, int]:
     return pair if len(pair) == 2 else (pair[0], pair[0])
 
 
-def _pads(padding: ConvPadding) -> tuple[int, int]:
-    """The padding of rows and of columns of a 3x3 kernel; below 0 for a word that PyTorch will refuse."""
+def _pads(padding: ConvPadding, weight: Tensor) -> tuple[int, int]:
+    """The padding of rows and of columns of a square kernel; below 0 for a word that PyTorch will refuse."""
     if isinstance(padding, str):
-        both = {"same": 1, "valid": 0}.get(padding, -1)
+        both = {"same": weight.shape[-1] // 2, "valid": 0}.get(padding, -1)
         return both, both
     return _two(padding)

@@ -46,12 +46,13 @@ def _cheapest(
     filters = weight_shape[0]
     if channels < _FEWEST or filters < _FEWEST:
         return 0
-    rows, columns = (n + 2 * p - 2 for n, p in zip(size, padding, strict=True))
+    taps = weight_shape[2]
+    rows, columns = (n + 2 * p - taps + 1 for n, p in zip(size, padding, strict=True))
     products = channels * filters
-    best, cost = 0, _WORTH * 9 * products * batch * rows * columns
+    best, cost = 0, _WORTH * taps**2 * products * batch * rows * columns
     for tile in (2, 4):
         tiles = batch * -(-rows // tile) * -(-columns // tile)
-        terms = (tile + 2) ** 2
+        terms = (tile + taps - 1) ** 2
         total = terms * (tiles * (products + _TERM[tile] * (channels + filters)) + _WEIGHT * products)
         if not channels_last:
             total += _RELAYOUT * batch * (channels * size[0] * size[1] + filters * rows * columns)
@@ -74,16 +75,16 @@ def obstacle(
     groups: int,
 ) -> str | None:
     """Why Winograd's tiles cannot serve this call; None where they can."""
-    if tuple(weight.shape[2:]) != (3, 3):
-        return f"the kernel has {'x'.join(map(str, weight.shape[2:]))} taps and not 3x3"
+    if tuple(weight.shape[2:]) not in ((3, 3), (5, 5)):
+        return f"the kernel has {'x'.join(map(str, weight.shape[2:]))} taps and not 3x3 or 5x5"
     if tuple(stride) != (1, 1):
         return f"the stride is {tuple(stride)} and not 1"
     if tuple(dilation) != (1, 1):
         return f"the dilation is {tuple(dilation)} and not 1"
     if groups != 1:
         return f"there are {groups} groups"
-    if max(padding) > 2:
-        return f"the padding is {tuple(padding)}, more than 2"
+    if max(padding) >= weight.shape[2]:
+        return f"the padding is {tuple(padding)}, more than {weight.shape[2] - 1}"
     if input.dtype not in (torch.float32, torch.float64) or weight.dtype != input.dtype:
         return f"the kernels take float32 or float64, and these are {input.dtype} and {weight.dtype}"
     if input.device.type != "cpu" or weight.device.type != "cpu":

@@ -13,7 +13,7 @@ from switchgrad.ops.layout import empty_in_layout_of
 
 
 def _winograd_conv(input: Tensor, weight: Tensor, _: Tensor | None, padding: Sequence[int], *__: int) -> Tensor:
-    rows, columns = (input.shape[2 + i] + 2 * padding[i] - 2 for i in range(2))
+    rows, columns = (input.shape[2 + i] + 2 * padding[i] - weight.shape[2 + i] + 1 for i in range(2))
     return empty_in_layout_of(input, (input.shape[0], weight.shape[0], rows, columns), input.dtype)
 
 
