@@ -30,7 +30,7 @@ bool is_halved(const Axis (&pool)[2]) {
 // into another layout, or into deep pixels. Lanes that a vector of filters leaves empty cost as much as others.
 int64_t cost_of(const ConvPoolJob& job, const Plan& plan, bool channels_last) {
   constexpr int64_t of_weight = 60, of_output = 20, of_relayout = 12, of_deep = 36, lanes = 16;
-  const int64_t of_term = plan.tile == 4 ? 20 : 8;
+  const int64_t of_term = plan.tile == 4 ? 14 : 8;
   const int64_t input = job.batch * job.channels * job.conv[0].size * job.conv[1].size;
   const int64_t channels = (plan.deep ? steps_of(job) : 1) * job.channels;
   const int64_t filters = (job.filters + lanes - 1) / lanes * lanes;

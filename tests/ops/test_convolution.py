@@ -215,12 +215,12 @@ def test_threads_that_convolve_at_once_do_not_meet_in_the_kept_scratch() -> None
         assert list(pool.map(again_and_again, calls)) == [25] * len(calls)
 
 
-# Shapes for which tiles are chosen, with windows that overlap, steps, and numbers of taps that are filled up with zeros.
+# Shapes for which tiles are chosen: windows that overlap, steps, and numbers of taps that are filled up with zeros.
 AFTER_TILES = {
-    "AlexNet 2": ((3, 64, 13, 14), (96, 64, 5, 5), {"padding": 2, "pool_size": 3, "pool_stride": 2}),
-    "AlexNet 1": ((5, 3, 67, 70), (64, 3, 11, 11), {"stride": 4, "padding": 2, "pool_size": 3, "pool_stride": 2}),
-    "steps of 4 by 3": ((5, 4, 67, 50), (64, 4, 9, 7), {"stride": (4, 3), "pool_size": 3, "pool_stride": 1}),
-    "4x4 taps": ((4, 32, 18, 17), (48, 32, 4, 4), {"padding": (2, 1), "pool_size": (2, 3), "pool_padding": (1, 0)}),
+    "AlexNet 2": ((6, 64, 13, 13), (96, 64, 5, 5), {"padding": 2, "pool_size": 3, "pool_stride": 2}),
+    "AlexNet 1": ((8, 3, 97, 98), (64, 3, 11, 11), {"stride": 4, "padding": 2, "pool_size": 3, "pool_stride": 2}),
+    "steps of 4 by 3": ((8, 4, 76, 56), (64, 4, 12, 9), {"stride": (4, 3), "pool_size": 3, "pool_stride": 1}),
+    "4x4 taps": ((6, 32, 18, 17), (48, 32, 4, 4), {"padding": (2, 1), "pool_size": (2, 3), "pool_padding": (1, 0)}),
     "rows of no window": ((4, 32, 20, 23), (64, 32, 5, 5), {"pool_size": 2, "pool_stride": 3}),
     "within tiles": ((6, 32, 20, 22), (48, 32, 5, 5), {"padding": 2}),
 }
@@ -250,6 +250,18 @@ def test_fused_blocks_pool_after_their_tiles(name: str) -> None:
             assert values.is_contiguous(memory_format=layout)
             for got, right in zip(back, gradients, strict=True):
                 torch.testing.assert_close(got, right, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", [name for name in AFTER_TILES if name != "steps of 4 by 3"])
+def test_these_blocks_are_in_tiles(name: str) -> None:
+    """Whole numbers are exact in plain sums, and in tiles of 2 with 3 taps, as the one left out has them."""
+    shape, filters, options = AFTER_TILES[name]
+    generator = torch.Generator().manual_seed(8)
+    x, w = (torch.randint(-3, 4, n, generator=generator).float() for n in (shape, filters))
+    exact = ops.conv_relu_max_pool2d(x.double(), w.double(), **options).round().float()
+    values = ops.conv_relu_max_pool2d(x, w, **options)
+    torch.testing.assert_close(values, exact, rtol=1e-5, atol=1e-2)
+    assert not torch.equal(values, exact)
 
 
 @pytest.mark.parametrize("name", ["AlexNet 1", "AlexNet 2"])

@@ -47,9 +47,9 @@ def optimize(model: ModuleT, example_input: Any = None, *, tune: bool | str | os
     kept on that file (JSON), by machine, threads and shapes, and what stands there is not measured again.
 
     Without ``tune`` a rule of thumb is the model of costs: the longest fused operator that fits is taken, but wide
-    convolutions (64 channels and more) are fused with their pool in training alone, and dense 3x3 convolutions choose
-    their algorithm at each call, by `switchgrad.ops.conv2d`'s estimate for the shapes, as large fully connected layers
-    do by `switchgrad.ops.linear`'s.
+    convolutions (64 channels and more) are fused with their pool in training alone, and dense 3x3 and 5x5 convolutions
+    choose their algorithm at each call, by `switchgrad.ops.conv2d`'s estimate for the shapes, as large fully connected
+    layers do by `switchgrad.ops.linear`'s.
 
     In training, the weight gradient of a wide linear layer (from 2^20 weights on, where batch times features is small
     beside that) is the last thing that backward makes: then what the other layers kept is free. The numbers are the

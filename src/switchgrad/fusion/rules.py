@@ -199,7 +199,7 @@ _FEWEST_CHANNELS = 16  # in and out, below which Winograd's vectors are mostly e
 
 
 def _winograd(kinds: tuple[str, ...], algorithm: Any = "auto") -> Rule:
-    """A 3x3 convolution, alone or with its ReLU, in tiles; ``auto`` asks the operator's own estimate of costs."""
+    """A 3x3 or 5x5 convolution, alone or with its ReLU, in tiles; ``auto`` asks the operator's estimate of costs."""
     ours: Any = ops.conv_bias_relu if "act" in kinds else ops.conv2d
 
     def conv(

@@ -13,7 +13,7 @@ __all__ = ["Conv2d", "ConvReLU2d"]
 
 
 class Conv2d(nn.Conv2d):
-    """`switchgrad.ops.conv2d` as a layer: ``torch.nn.Conv2d`` with less arithmetic in 3x3 kernels.
+    """`switchgrad.ops.conv2d` as a layer: ``torch.nn.Conv2d`` with less arithmetic in 3x3 and 5x5 kernels.
 
     Arguments, parameters, initialisation and state_dict are PyTorch's; ``algorithm`` is that of the operator. Padding
     modes other than zeros are PyTorch's convolution.

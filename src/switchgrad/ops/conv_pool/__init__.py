@@ -85,8 +85,10 @@ def conv_relu_max_pool2d(
 
     The fused kernel serves float32 and float64 on the CPU without groups and dilation: a window's convolution outputs
     meet in registers, and only the winner and one byte are written. Rows and columns that no window looks at are not
-    computed. On CUDA, in every dtype, one kernel does all that follows cuDNN's convolution, whose maps are not kept.
-    Everything else is the same function in two steps (`why_not_fused` says which and why).
+    computed. Where it costs less, the outputs come out of Winograd's tiles and round as `conv2d` says: for kernels of
+    up to 5x5 taps, and for larger ones with steps, which are fewer taps on more channels (11x11 by 4: 3x3 on 16 times).
+    On CUDA, in every dtype, one kernel does all that follows cuDNN's convolution, whose maps are not kept. Everything
+    else is the same function in two steps (`why_not_fused` says which and why).
 
     Ties, NaN and dead windows as in `relu_max_pool2d`; sums are rounded in another order than PyTorch's, so that
     where two outputs of a window differ by rounding alone, either may win.
