@@ -21,6 +21,7 @@ from switchgrad.ops.override import overridable
 __all__ = ["linear", "linear_relu", "why_not_streamed"]
 
 
+@overridable()
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, *, algorithm: Algorithm = "auto") -> Tensor:
     r"""``torch.nn.functional.linear``, quicker for thin batches through large weights.
 
