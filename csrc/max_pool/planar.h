@@ -2,6 +2,7 @@
 #pragma once
 
 #include "max_pool/best.h"
+#include "max_pool/whole.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
@@ -222,7 +223,21 @@ void pool_planar_any(const PoolJob& job, int64_t begin, int64_t end) {
 }
 
 template <class T, class Code>
+void pool_planar_runs(const PoolJob& job, int64_t begin, int64_t end) {
+  using Raw = typename Kinds<T, Code>::Raw;
+  const Axis& width = job.window.axis[2];
+  const auto body = [&](int64_t item, const RowList& rows, const Raw* row, int64_t) {
+    const OutputRow<T, Code> to(job, item, width.places);
+    if (rows.count > 0) return pool_runs<T, Code>(width, row, to);
+    for (int64_t q = 0; q < width.places; ++q) write_none<T, Code>(to.values, to.codes, q);
+  };
+  for_each_output_row<Raw>(job, begin, end, [] {}, body);
+}
+
+template <class T, class Code>
 void pool_planar(const PoolJob& job, int64_t begin, int64_t end) {
+  if (pools_whole_maps(job)) return pool_maps<T, Code>(job, begin, end);
+  if (pools_runs(job, Kinds<T, Code>::lanes)) return pool_planar_runs<T, Code>(job, begin, end);
   const Axis& width = job.window.axis[2];
   const bool pairs = width.pairs();
   const int64_t whole = width.size / 2 < width.places ? width.size / 2 : width.places;
