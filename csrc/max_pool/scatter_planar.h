@@ -222,19 +222,38 @@ void scatter_planes(const RouteJob& job, int64_t begin, int64_t end, const F& bo
   }
 }
 
+// Small planes are cleared several at a time, as many as stay in the nearest cache.
+template <class T>
+void scatter_small_planes(const RouteJob& job, int64_t begin, int64_t end) {
+  using Raw = typename Element<T>::Raw;
+  using Sum = typename Element<T>::Sum;
+  const SmallPlane plane(job.window);
+  const int64_t cells = job.window.input_cells(), bytes = cells * static_cast<int64_t>(sizeof(Sum));
+  if constexpr (std::is_same_v<Raw, Sum>) {
+    constexpr int64_t nearby = 1 << 13;
+    const int64_t places = job.window.output_cells(), together = 1 + nearby / bytes;
+    for (int64_t item = begin; item < end; item += together) {
+      const int64_t until = end - item < together ? end : item + together;
+      auto* routed = static_cast<Raw*>(job.routed) + item * cells;
+      std::memset(routed, 0, static_cast<size_t>((until - item) * bytes));
+      for (int64_t i = item; i < until; ++i, routed += cells)
+        plane.add<T>(static_cast<const Raw*>(job.pooled) + i * places,
+                     static_cast<const uint8_t*>(job.codes) + i * places, routed);
+    }
+  } else {
+    scatter_planes<T, uint8_t>(job, begin, end, [&](const Raw* pooled, const uint8_t* codes, Sum* sums) {
+      std::memset(sums, 0, static_cast<size_t>(bytes));
+      plane.add<T>(pooled, codes, sums);
+    });
+  }
+}
+
 template <class T, class Code>
 void scatter_planar(const RouteJob& job, int64_t begin, int64_t end) {
   using Raw = typename Element<T>::Raw;
   using Sum = typename Element<T>::Sum;
   if constexpr (sizeof(Code) == 1)
-    if (SmallPlane::fits(job.window)) {
-      const SmallPlane plane(job.window);
-      const auto bytes = static_cast<size_t>(job.window.input_cells()) * sizeof(Sum);
-      return scatter_planes<T, Code>(job, begin, end, [&](const Raw* pooled, const Code* codes, Sum* sums) {
-        std::memset(sums, 0, bytes);
-        plane.add<T>(pooled, codes, sums);
-      });
-    }
+    if (SmallPlane::fits(job.window)) return scatter_small_planes<T>(job, begin, end);
   const RowScatter<T, Code> rows(job.window);
   scatter_planes<T, Code>(job, begin, end, [&](const Raw* pooled, const Code* codes, Sum* sums) {
     scatter_rows<T, Code>(job.window, rows, pooled, codes, sums);
