@@ -1,5 +1,7 @@
 // Max pooling on the CPU: checks, allocation, threads, registration. The schemas are in kernels/schema.py.
+#include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <tuple>
 
 #include "cpu/isa.h"
@@ -210,18 +212,19 @@ void place_cells(const Tensor& values, const Tensor& where, Tensor& result, int6
   constexpr int64_t fine = INT64_MAX;
   std::atomic<int64_t> beyond{fine};  // the first value whose index is beyond the output
   in_parallel(planes, from_cells + to_cells, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin * to_cells; i < end * to_cells; ++i) to[i] = Raw{};
-    for (int64_t plane = begin; plane < end; ++plane)
+    for (int64_t plane = begin; plane < end; ++plane) {
+      Raw* here = to + plane * to_cells;
+      std::memset(here, 0, static_cast<size_t>(to_cells) * sizeof(Raw));
       for (int64_t i = plane * from_cells; i < (plane + 1) * from_cells; ++i) {
-        if (at[i] == -1) continue;
-        if (at[i] < 0 || at[i] >= to_cells) {
+        if (static_cast<uint64_t>(at[i]) < static_cast<uint64_t>(to_cells)) {
+          here[at[i]] = from[i];
+        } else if (at[i] != -1) {
           int64_t first = beyond;
           while (i < first && !beyond.compare_exchange_weak(first, i)) {
           }
-        } else {
-          to[plane * to_cells + at[i]] = from[i];
         }
       }
+    }
   });
   if (beyond != fine)
     fail("max_unpool found index " + std::to_string(at[beyond]) + ", but an output of this size has the flat indices " +
@@ -261,14 +264,21 @@ void pick_cells(const Tensor& tensor, const Tensor& where, Tensor& result, int64
   const auto* at = static_cast<const int64_t*>(where.const_data_ptr());
   auto* to = static_cast<Raw*>(result.mutable_data_ptr());
   in_parallel(planes, 4 * picked_cells, [&](int64_t begin, int64_t end) {
-    Sizes last(cells);  // who names a cell last; only cells that are named are ever read
-    for (int64_t plane = begin; plane < end; ++plane) {
+    // From the last value to the first, so that the first to name a cell stays; without branches on what is found.
+    std::vector<uint8_t> named(static_cast<size_t>(cells));
+    for (int64_t plane = end - 1; plane >= begin; --plane) {
       const int64_t* index = at + plane * picked_cells;
-      const auto inside = [&](int64_t i) { return static_cast<uint64_t>(index[i]) < static_cast<uint64_t>(cells); };
-      for (int64_t i = 0; i < picked_cells; ++i)
-        if (inside(i)) last[index[i]] = i;
-      for (int64_t i = 0; i < picked_cells; ++i)
-        to[plane * picked_cells + i] = inside(i) && last[index[i]] == i ? from[plane * cells + index[i]] : Raw{};
+      const Raw* cell = from + plane * cells;
+      Raw* picked = to + plane * picked_cells;
+      std::memset(named.data(), 0, named.size());
+      for (int64_t i = picked_cells - 1; i >= 0; --i) {
+        picked[i] = Raw{};
+        if (static_cast<uint64_t>(index[i]) >= static_cast<uint64_t>(cells)) continue;
+        const uint8_t is_named = named[index[i]];
+        named[index[i]] = 1;
+        const Raw value = cell[index[i]];
+        picked[i] = is_named ? Raw{} : value;
+      }
     }
   });
 }
