@@ -37,17 +37,23 @@ class PlacedLists {
     Sizes wanted = shared ? Sizes{} : lead;
     for (const int64_t count : wanted) maps *= count;
     wanted.push_back(total);
-    begins_ = read(starts, wanted, "starts");
-    ends_ = ends ? read(*ends, wanted, "ends") : begins_;
+    const int64_t *begin = read(starts, wanted, "starts", starts_), *end = nullptr;
+    if (ends) {
+      end = read(*ends, wanted, "ends", stops_);
+    } else {
+      ends_.resize(static_cast<size_t>(maps * total));
+      end = ends_.data();
+    }
     int64_t before = 0;
+    windows.are_boxes = true;
     for (size_t i = 0; i < n; ++i) {
       PlacedAxis& axis = windows.axis[3 - n + i];
-      axis = {size[i], places[i], kernel_size[i], shared ? 0 : total, begins_.data() + before, ends_.data() + before};
-      for (int64_t map = 0; map < maps; ++map)
-        for (int64_t p = map * total + before; p < map * total + before + places[i]; ++p) {
-          if (!ends) ends_[p] = begins_[p] + kernel_size[i] < size[i] ? begins_[p] + kernel_size[i] : size[i];
-          check(begins_[p], ends_[p], axis, i);
-        }
+      axis = {size[i], places[i], kernel_size[i], shared ? 0 : total, begin + before, end + before};
+      for (int64_t map = 0; map < maps; ++map) {
+        const int64_t at = map * total + before;
+        if (!ends) fill_ends(begin + at, axis, ends_.data() + at);
+        windows.are_boxes = check(begin + at, end + at, axis, i) && windows.are_boxes;
+      }
       before += places[i];
     }
     for (size_t i = 0; i < 3 - n; ++i) windows.axis[i].begin = &zero_, windows.axis[i].end = &one_;
@@ -59,23 +65,37 @@ class PlacedLists {
   const bool shared;
 
  private:
-  static Sizes read(const Tensor& given, const Sizes& wanted, const char* what) {
+  // The numbers of `given`, which `kept` holds.
+  static const int64_t* read(const Tensor& given, const Sizes& wanted, const char* what, std::optional<Tensor>& kept) {
     if (given.scalar_type() != ScalarType::Long || sizes_of(given) != wanted)
       fail(std::string("the ") + what + " of the windows have shape " + written(given) + " and dtype " +
            torch::headeronly::toString(given.scalar_type()) +
            "; give int64 numbers, one for each place, for all maps or for each");
-    const Tensor list = made_compact(given, false);
-    const auto* from = static_cast<const int64_t*>(list.const_data_ptr());
-    return Sizes(from, from + list.numel());
+    kept = made_compact(given, false);
+    return static_cast<const int64_t*>(kept->const_data_ptr());
   }
-  static void check(int64_t begin, int64_t end, const PlacedAxis& axis, size_t i) {
-    if (begin >= 0 && begin < end && end <= axis.size && end - begin <= axis.kernel) return;
-    fail("a window along spatial axis " + std::to_string(i) + " has the cells " + std::to_string(begin) + " to " +
-         std::to_string(end - 1) + "; give at least one and at most " + std::to_string(axis.kernel) +
+  static void fill_ends(const int64_t* begin, const PlacedAxis& axis, int64_t* end) {
+    const int64_t last = axis.size - axis.kernel;
+    for (int64_t p = 0; p < axis.places; ++p) end[p] = begin[p] < last ? begin[p] + axis.kernel : axis.size;
+  }
+  // Refuses windows without cells, beyond the input, or wider than the kernel; says whether all are as wide.
+  static bool check(const int64_t* begin, const int64_t* end, const PlacedAxis& axis, size_t i) {
+    bool fit = true, are_widest = true;
+    for (int64_t p = 0; p < axis.places; ++p) {
+      const int64_t cells = end[p] - begin[p];
+      fit = fit & (begin[p] >= 0) & (begin[p] < end[p]) & (end[p] <= axis.size) & (cells <= axis.kernel);
+      are_widest = are_widest & (cells == axis.kernel);
+    }
+    if (fit) return are_widest;
+    int64_t p = 0;
+    while (begin[p] >= 0 && begin[p] < end[p] && end[p] <= axis.size && end[p] - begin[p] <= axis.kernel) ++p;
+    fail("a window along spatial axis " + std::to_string(i) + " has the cells " + std::to_string(begin[p]) + " to " +
+         std::to_string(end[p] - 1) + "; give at least one and at most " + std::to_string(axis.kernel) +
          " of the input's " + std::to_string(axis.size));
   }
 
-  Sizes begins_, ends_;
+  std::optional<Tensor> starts_, stops_;
+  Sizes ends_;
   static constexpr int64_t zero_ = 0, one_ = 1;
 };
 

@@ -22,6 +22,7 @@ struct PlacedAxis {
 // A code is the winner's row-major offset in a box of `kernel` cells along each axis, whatever the window's own size.
 struct PlacedWindows {
   PlacedAxis axis[3];
+  bool are_boxes = false;  // whether every window is known to have all cells of the box
 
   int64_t cells() const { return axis[0].kernel * axis[1].kernel * axis[2].kernel; }
   int64_t input_cells() const { return axis[0].size * axis[1].size * axis[2].size; }

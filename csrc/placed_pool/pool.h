@@ -5,6 +5,7 @@
 
 #include "max_pool/best.h"
 #include "max_pool/channels_last.h"
+#include "max_pool/winner.h"
 #include "placed_pool/job.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
@@ -19,15 +20,10 @@ struct ColumnBest {
   int64_t row;
   int64_t column;
 
-  static bool is_nan(Raw key) {
-    if constexpr (std::is_floating_point_v<Raw>) return key != key;
-    if constexpr (std::is_same_v<T, Float16> || std::is_same_v<T, BFloat16>) return key == 0x7fff;
-    return false;
-  }
   // Whether a column further to the right wins. Columns were reduced first, so rows must be compared as well.
   bool loses_to(Raw next, int64_t next_row) const {
-    if (is_nan(next)) return !is_nan(key) || next_row >= row;
-    return !is_nan(key) && (next > key || (next == key && next_row < row));
+    if (is_nan_key<T>(next)) return !is_nan_key<T>(key) || next_row >= row;
+    return !is_nan_key<T>(key) && (next > key || (next == key && next_row < row));
   }
 };
 
@@ -92,9 +88,19 @@ void placed_pool_planar(const PlacedPoolJob& job, int64_t begin, int64_t end) {
       }
     const Raw* plane = static_cast<const Raw*>(job.input) + map / job.channels * job.input_stride[0] +
                        map % job.channels * job.input_stride[1];
-    columns.take(plane, count, where.get(), rows.get());
     auto* values = static_cast<Raw*>(job.values) + item * x.places;
     auto* codes = static_cast<Code*>(job.codes) + item * x.places;
+    if (count == 1) {  // windows are pieces of the row
+      for (int64_t q = 0; q < x.places; ++q) {
+        const int64_t from = x.begin[map * x.apart + q];
+        const Raw* piece = plane + where[0] + from;
+        const int64_t winner = winner_of_run<T>(piece, x.end[map * x.apart + q] - from);
+        values[q] = piece[winner];
+        codes[q] = static_cast<Code>(winner);
+      }
+      continue;
+    }
+    columns.take(plane, count, where.get(), rows.get());
     for (int64_t q = 0; q < x.places; ++q) {
       const int64_t from = x.begin[map * x.apart + q];
       const auto best = columns.among(from, x.end[map * x.apart + q]);

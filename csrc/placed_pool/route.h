@@ -8,12 +8,12 @@
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
 
-// Codes taken apart: bytes by a table, wider ones by division.
+// Codes taken apart: bytes by a table, wider ones by division. `away`: from the window's first cell, in the input.
 template <class Code>
 class BoxCells {
  public:
   struct Cell {
-    int64_t d, h, w;
+    int64_t d, h, w, away;
   };
   explicit BoxCells(const PlacedWindows& windows) : windows_(windows), cells_(tabled) {
     for (int64_t code = 0; code < tabled; ++code) cells_[code] = find(code);
@@ -21,14 +21,17 @@ class BoxCells {
   Cell operator()(Code code) const {
     const auto number = static_cast<int64_t>(code);
     if constexpr (tabled > 0) return cells_[number];
-    return number < 0 ? Cell{-1, 0, 0} : find(number);
+    return number < 0 ? foreign : find(number);
   }
 
  private:
   static constexpr int64_t tabled = sizeof(Code) == 1 ? 256 : 0;
+  static constexpr Cell foreign = {0, 0, INT64_MAX / 2, 0};  // to the right of every window
   Cell find(int64_t code) const {
-    const int64_t high = windows_.axis[1].kernel, wide = windows_.axis[2].kernel;
-    return {code / wide / high, code / wide % high, code % wide};
+    const PlacedAxis &y = windows_.axis[1], &x = windows_.axis[2];
+    if (code >= windows_.cells()) return foreign;
+    const int64_t d = code / x.kernel / y.kernel, h = code / x.kernel % y.kernel, w = code % x.kernel;
+    return {d, h, w, (d * y.size + h) * x.size + w};
   }
   const PlacedWindows& windows_;
   Scratch<Cell> cells_;
@@ -42,26 +45,60 @@ class PlacedLanding {
 
   void go_to(int64_t map, int64_t od, int64_t p) {
     const PlacedAxis &z = windows_.axis[0], &y = windows_.axis[1], &x = windows_.axis[2];
-    d_ = z.begin[map * z.apart + od];
-    h_ = y.begin[map * y.apart + p];
-    depth_ = z.end[map * z.apart + od] - d_;
-    height_ = y.end[map * y.apart + p] - h_;
+    const int64_t d = z.begin[map * z.apart + od], h = y.begin[map * y.apart + p];
+    row_ = (d * y.size + h) * x.size;
+    depth_ = z.end[map * z.apart + od] - d;
+    height_ = y.end[map * y.apart + p] - h;
+    is_box_ = depth_ == z.kernel && height_ == y.kernel;
     begin_ = x.begin + map * x.apart;
     end_ = x.end + map * x.apart;
   }
   // The cell of the plane that window q of the row names, or -1.
   int64_t operator()(int64_t q, Code code) const {
     const auto cell = cells_(code);
-    const int64_t w = begin_[q] + cell.w;
-    if (cell.d < 0 || cell.d >= depth_ || cell.h >= height_ || w >= end_[q]) return -1;
-    return ((d_ + cell.d) * windows_.axis[1].size + h_ + cell.h) * windows_.axis[2].size + w;
+    if (begin_[q] + cell.w >= end_[q]) return -1;
+    if (!is_box_ && (cell.d >= depth_ || cell.h >= height_)) return -1;
+    return row_ + begin_[q] + cell.away;
   }
 
  private:
   const PlacedWindows& windows_;
   BoxCells<Code> cells_;
-  int64_t d_ = 0, h_ = 0, depth_ = 0, height_ = 0;
+  int64_t row_ = 0, depth_ = 0, height_ = 0;
+  bool is_box_ = false;  // as deep and as high as windows get
   const int64_t *begin_ = nullptr, *end_ = nullptr;
+};
+
+// A row of windows that have all cells of the box: bytes say how far the winner lies from the window's first cell.
+template <class T>
+class BoxRow {
+ public:
+  using Raw = typename Element<T>::Raw;
+  using Sum = typename Element<T>::Sum;
+
+  explicit BoxRow(const PlacedWindows& windows) : windows_(windows), away_(256) {
+    const PlacedAxis &y = windows.axis[1], &x = windows.axis[2];
+    for (int64_t code = 0; code < 256; ++code) {
+      const int64_t row = code / x.kernel, h = row / y.kernel * y.size + row % y.kernel;
+      away_[code] = code < windows.cells() ? h * x.size + code % x.kernel : nowhere;
+    }
+  }
+  void add(int64_t map, int64_t od, int64_t p, const Raw* pooled, const uint8_t* codes, Sum* sums) const {
+    const PlacedAxis &z = windows_.axis[0], &y = windows_.axis[1], &x = windows_.axis[2];
+    sums += (z.begin[map * z.apart + od] * y.size + y.begin[map * y.apart + p]) * x.size;
+    const int64_t *begin = x.begin + map * x.apart, *away = away_.get();
+    for (int64_t q = 0; q < x.places; ++q) {
+      const int64_t by = away[codes[q]];
+      if (by == nowhere) continue;
+      Sum& sum = sums[begin[q] + by];
+      sum = static_cast<Sum>(sum + Element<T>::widen(pooled[q]));
+    }
+  }
+
+ private:
+  static constexpr int64_t nowhere = -1;
+  const PlacedWindows& windows_;
+  Scratch<int64_t> away_;
 };
 
 template <class T, class Code>
@@ -72,6 +109,7 @@ void placed_route_planar(const PlacedRouteJob& job, int64_t begin, int64_t end) 
   const PlacedAxis* axis = job.windows.axis;
   const int64_t cells = job.windows.input_cells(), places = job.windows.output_cells();
   PlacedLanding<Code> landing(job.windows);
+  const BoxRow<T> boxes(job.windows);
   Scratch<Sum> scratch(direct ? 0 : cells);
   for (int64_t map = begin; map < end; ++map) {
     const auto* pooled = static_cast<const Raw*>(job.pooled) + map * places;
@@ -81,11 +119,16 @@ void placed_route_planar(const PlacedRouteJob& job, int64_t begin, int64_t end) 
     if constexpr (direct) sums = routed;
     std::memset(sums, 0, static_cast<size_t>(cells) * sizeof(Sum));
     for (int64_t od = 0; od < axis[0].places; ++od)
-      for (int64_t p = 0; p < axis[1].places; ++p) {
+      for (int64_t p = 0; p < axis[1].places; ++p, pooled += axis[2].places, codes += axis[2].places) {
+        if constexpr (sizeof(Code) == 1)
+          if (job.windows.are_boxes) {
+            boxes.add(map, od, p, pooled, codes, sums);
+            continue;
+          }
         landing.go_to(map, od, p);
-        for (int64_t q = 0; q < axis[2].places; ++q, ++pooled, ++codes) {
-          const int64_t at = landing(q, *codes);
-          if (at >= 0) sums[at] = static_cast<Sum>(sums[at] + Element<T>::widen(*pooled));
+        for (int64_t q = 0; q < axis[2].places; ++q) {
+          const int64_t at = landing(q, codes[q]);
+          if (at >= 0) sums[at] = static_cast<Sum>(sums[at] + Element<T>::widen(pooled[q]));
         }
       }
     if constexpr (!direct)

@@ -56,7 +56,8 @@ class Fuzz {
         batch_(between(1, 3)),
         channels_(channels_last_ && chance(60) ? between(1, 150) : between(1, 6)) {
     const int64_t dims = between(1, 3), maps = shared_ ? 1 : batch_ * channels_;
-    const bool large = chance(4);
+    const bool large = chance(4), boxes = chance(30);
+    windows_.are_boxes = boxes;
     for (int64_t i = 0; i < 3; ++i) {
       PlacedAxis& axis = windows_.axis[i];
       if (i >= 3 - dims) {
@@ -66,8 +67,9 @@ class Fuzz {
       }
       axis.apart = shared_ ? 0 : axis.places;
       for (int64_t p = 0; p < maps * axis.places; ++p) {
-        begin_[i].push_back(between(0, axis.size - 1));
-        end_[i].push_back(begin_[i].back() + between(1, std::min(axis.kernel, axis.size - begin_[i].back())));
+        begin_[i].push_back(between(0, boxes ? axis.size - axis.kernel : axis.size - 1));
+        const int64_t most = std::min(axis.kernel, axis.size - begin_[i].back());
+        end_[i].push_back(begin_[i].back() + (boxes ? most : between(1, most)));
       }
       axis.begin = begin_[i].data();
       axis.end = end_[i].data();
