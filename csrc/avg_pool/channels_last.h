@@ -2,6 +2,7 @@
 #pragma once
 
 #include "avg_pool/lanes.h"
+#include "avg_pool/whole.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
@@ -110,6 +111,79 @@ class PixelLines {
   Scratch<Sum> lines_;
 };
 
+// Maps of one window, pixel by pixel: the sums of whole.h, a line of channels for each.
+template <class T, bool Multiply, int N>
+class MapLines {
+ public:
+  using Raw = typename Average<T>::Raw;
+  using Sum = typename Average<T>::Sum;
+
+  explicit MapLines(const AverageJob& job)
+      : job_(job),
+        cells_(job.bins[0].size * job.bins[1].size * job.bins[2].size),
+        count_(cells_ > partial_sums ? partial_sums : 1),
+        chunk_(job.channels < nearby ? job.channels : nearby),
+        where_(cells_),
+        lines_(count_ * chunk_) {
+    int64_t* to = where_.get();
+    for (int64_t d = 0; d < job.bins[0].size; ++d)
+      for (int64_t h = 0; h < job.bins[1].size; ++h)
+        for (int64_t w = 0; w < job.bins[2].size; ++w)
+          *to++ = d * job.stride[2] + h * job.stride[3] + w * job.stride[4];
+  }
+
+  void write(int64_t image, Sum factor, Raw* to) const {
+    for (int64_t c = 0; c < job_.channels; c += chunk_) {
+      const int64_t count = job_.channels - c < chunk_ ? job_.channels - c : chunk_;
+      add_pixels(static_cast<const Raw*>(job_.from) + image * job_.stride[0] + c, count);
+      cascade<N>(0, count, [&](auto n, int64_t at, auto cover) {
+        constexpr int M = decltype(n)::value;
+        store_narrow<T, M>(to + c + at, scaled<Multiply>(total<M>(at, cover), broadcast<Sum, M>(factor)), cover);
+      });
+    }
+  }
+
+ private:
+  static constexpr int64_t nearby = 256, together = 4;
+
+  // Pixels of one line four at a time, so that the line is read and written once for them.
+  void add_pixels(const Raw* first, int64_t count) const {
+    for (int64_t block = 0; block < cells_; block += together * count_)
+      for (int64_t s = block; s < block + count_ && s < cells_; ++s) {
+        const int64_t left = (cells_ - s + count_ - 1) / count_;
+        const int64_t* where = where_.get() + s;
+        Sum* line = lines_.get() + (s - block) * chunk_;
+        cascade<N>(0, count, [&](auto n, int64_t at, auto cover) {
+          using Lanes = Vec<Sum, decltype(n)::value>;
+          Lanes sum = block == 0 ? Lanes{} : load<Lanes>(line + at, cover);
+          for (int64_t i = 0; i < (left < together ? left : together); ++i)
+            sum = sum + load_wide<T, decltype(n)::value>(first + where[i * count_] + at, cover);
+          store(line + at, sum, cover);
+        });
+      }
+  }
+  template <int M, class Cover>
+  SWITCHGRAD_INLINE Vec<Sum, M> total(int64_t at, Cover cover) const {
+    if (count_ == 1) return load<Vec<Sum, M>>(lines_.get() + at, cover);
+    Vec<Sum, M> part[partial_sums];
+    for (int64_t s = 0; s < partial_sums; ++s) part[s] = load<Vec<Sum, M>>(lines_.get() + s * chunk_ + at, cover);
+    return joined(part);
+  }
+
+  const AverageJob& job_;
+  int64_t cells_, count_, chunk_;
+  Scratch<int64_t> where_;
+  Scratch<Sum> lines_;
+};
+
+template <class T, bool Multiply, int N>
+void average_channels_last_maps(const AverageJob& job, int64_t begin, int64_t end) {
+  const MapLines<T, Multiply, N> lines(job);
+  const auto factor = whole_factor<typename Average<T>::Sum>(job);
+  for (int64_t item = begin; item < end; ++item)
+    lines.write(item, factor, static_cast<typename Average<T>::Raw*>(job.to) + item * job.channels);
+}
+
 template <class T, bool Multiply, int N>
 void average_channels_last_pixels(const AverageJob& job, int64_t begin, int64_t end) {
   using Raw = typename Average<T>::Raw;
@@ -142,10 +216,8 @@ void average_channels_last_pixels(const AverageJob& job, int64_t begin, int64_t 
         constexpr int M = decltype(vectors)::value;
         const auto column = [&](int64_t s) {
           const Raw* pixel = first + s * step + c;
-          fetch_ahead<M * N * sizeof(Raw)>(pixel + where[0]);
           auto sum = load_channels<T, N, M>(pixel + where[0], cover);
           for (int64_t i = 1; i < count; ++i) {
-            fetch_ahead<M * N * sizeof(Raw)>(pixel + where[i]);
             sum = sum + load_channels<T, N, M>(pixel + where[i], cover);
           }
           return sum;
@@ -161,7 +233,9 @@ template <class T>
 void average_channels_last(const AverageJob& job, int64_t begin, int64_t end) {
   with_scale(job.multiply, [&](auto multiply) {
     with_lanes<Average<T>::lanes>(job.channels, [&](auto n) {
-      average_channels_last_pixels<T, decltype(multiply)::value, decltype(n)::value>(job, begin, end);
+      constexpr int N = decltype(n)::value;
+      if (covers_whole_maps(job)) return average_channels_last_maps<T, decltype(multiply)::value, N>(job, begin, end);
+      average_channels_last_pixels<T, decltype(multiply)::value, N>(job, begin, end);
     });
   });
 }

@@ -44,7 +44,7 @@ struct AverageJob {
 
 // Kernels write items begin .. end - 1: rows (planar) or pixels (channels last) of the result. Any split gives the
 // same bits: a window's cells are added along its columns first and then along its rows, columns s and s + 16 of wide
-// windows before all others, whatever the layout and the instruction set.
+// windows before all others, whatever the layout and the instruction set. A window that is the whole map is one row.
 using AverageKernel = void (*)(const AverageJob&, int64_t begin, int64_t end);
 
 struct AveragePoolTable {

@@ -35,7 +35,6 @@ class ColumnSums {
     const int64_t count = rows.count;
     cascade<lanes>(0, width_.size, [&](auto n, int64_t w, auto cover) {
       constexpr int N = decltype(n)::value;
-      fetch_ahead<N * sizeof(Raw)>(image + where[0] + w);
       auto sum = load_wide<T, N>(image + where[0] + w, cover);
       for (int64_t i = 1; i < count; ++i) sum = sum + load_wide<T, N>(image + where[i] + w, cover);
       store(to + w, sum);
@@ -120,8 +119,6 @@ SWITCHGRAD_INLINE void average_pairs(const typename Average<T>::Raw* image, cons
   const int64_t count = rows.count;
   const Raw *first = image + where[0], *second = Count == 2 ? image + where[1] : nullptr;
   blocks<N>(in_blocks, [&](int64_t q, auto cover) {
-    fetch_ahead<2 * N * sizeof(Raw)>(first + 2 * q);
-    if constexpr (Count == 2) fetch_ahead<2 * N * sizeof(Raw)>(second + 2 * q);
     const auto lower = lower_half(cover, N);
     const auto upper = upper_half(cover, N);
     auto a = load_wide<T, N>(first + 2 * q, lower), b = load_wide<T, N>(first + 2 * q + N, upper);
@@ -233,7 +230,7 @@ void average_planar(const AverageJob& job, int64_t begin, int64_t end) {
   const Bins& x = job.bins[2];
   const int64_t whole = x.size / 2 < x.places ? x.size / 2 : x.places;
   with_scale(job.multiply, [&](auto multiply) {
-    if (pools_whole_maps(job)) return average_maps<T, decltype(multiply)::value>(job, begin, end);
+    if (covers_whole_maps(job)) return average_maps<T, decltype(multiply)::value>(job, begin, end);
     with_lanes<Average<T>::lanes>(
         whole, [&](auto n) { average_planar_rows<T, decltype(multiply)::value, decltype(n)::value>(job, begin, end); });
   });

@@ -11,6 +11,12 @@
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
 
+// Whether two neighbouring cells of an axis lie in the same windows.
+inline bool like_the_one_before(const Bins& bins, int64_t at) {
+  return bins.dilation == 1 && bins.cover_begin[at] == bins.cover_begin[at - 1] &&
+         bins.cover_end[at] == bins.cover_end[at - 1];
+}
+
 // One row of pooled numbers by their divisors, summed over the rows of windows, and the way from it to input cells.
 template <class T, bool Multiply>
 class SpreadRow {
@@ -26,8 +32,11 @@ class SpreadRow {
         length_(margin_ + width.places + (step_ == ones || step_ == twos ? reach(width) + width.size : 0) + 2 * lanes),
         factors_(width),
         shares_(length_),
-        line_(width.size) {
+        line_(width.size),
+        pieces_(step_ == pieces ? width.size : 0) {
     for (int64_t i = 0; i < length_; ++i) shares_[i] = 0;
+    for (int64_t w = 1; step_ == pieces && w <= width.size; ++w)
+      if (w == width.size || !like_the_one_before(width, w)) pieces_[piece_count_++] = w;
   }
 
   void write(const Rows<Raw>& rows, Raw* to) {
@@ -44,14 +53,15 @@ class SpreadRow {
   }
 
  private:
-  enum Step { ones, twos, runs, lists };
+  enum Step { ones, twos, runs, pieces, lists };
   static constexpr int64_t few = 8;
 
   static int64_t reach(const Bins& width) { return width.kernel * width.dilation + 2; }
   static Step chosen(const Bins& width) {
     if (width.most <= 1 && width.dilation == 1) return runs;
-    if (reach(width) > 4 * width.size + 1024) return lists;
-    return width.stride == 1 ? ones : width.stride == 2 ? twos : lists;
+    const Step others = width.dilation == 1 ? pieces : lists;
+    if (reach(width) > 4 * width.size + 1024) return others;
+    return width.stride == 1 ? ones : width.stride == 2 ? twos : others;
   }
 
   void add(const Raw* pooled, const Sum* factors, bool is_first) {
@@ -78,13 +88,27 @@ class SpreadRow {
       case ones: return share_ones(to);
       case twos: return share_twos(to);
       case runs: return share_runs(to);
+      case pieces: return share_pieces(to);
       default: break;
     }
-    for (int64_t w = 0; w < width_.size; ++w) {
-      Sum sum = 0;
-      for (int64_t q = width_.cover_begin[w]; q < width_.cover_end[w]; ++q)
-        if (width_.holds(q, w)) sum += shares_[q];
-      to[w] = sum;
+    for (int64_t w = 0; w < width_.size; ++w) to[w] = sum_at(w);
+  }
+
+  Sum sum_at(int64_t w) const {
+    Sum sum = 0;
+    for (int64_t q = width_.cover_begin[w]; q < width_.cover_end[w]; ++q)
+      if (width_.holds(q, w)) sum += shares_[q];
+    return sum;
+  }
+
+  // Cells of the same windows get the same number.
+  void share_pieces(Sum* to) const {
+    int64_t w = 0;
+    for (int64_t piece = 0; piece < piece_count_; w = pieces_[piece++]) {
+      const Sum sum = sum_at(w);
+      cascade<lanes>(w, pieces_[piece], [&](auto n, int64_t at, auto cover) {
+        store(to + at, broadcast<Sum, decltype(n)::value>(sum), cover);
+      });
     }
   }
 
@@ -135,6 +159,8 @@ class SpreadRow {
   int64_t margin_, length_;
   Factors<Sum> factors_;
   Scratch<Sum> shares_, line_;
+  Scratch<int64_t> pieces_;  // where each ends
+  int64_t piece_count_ = 0;
 };
 
 // Two-cell windows two cells apart, one row of them: each share is written twice, straight from registers.
@@ -159,12 +185,6 @@ void spread_pairs(const typename Average<T>::Raw* pooled, const typename Average
     if (whole < width.places) share += scaled<Multiply>(load_wide<T, 1>(pooled + whole), factors[whole]);
     store_narrow<T, 1>(to + w, share);
   }
-}
-
-// Whether two neighbouring cells of an axis lie in the same windows.
-inline bool like_the_one_before(const Bins& bins, int64_t at) {
-  return bins.dilation == 1 && bins.cover_begin[at] == bins.cover_begin[at - 1] &&
-         bins.cover_end[at] == bins.cover_end[at - 1];
 }
 
 template <class T, bool Multiply, int N>

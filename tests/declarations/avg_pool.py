@@ -32,7 +32,8 @@ SHARED = {
     1: ("overlapping", "dilated", "odd, ceil", "ceil, larger than the input", "wide pairs", "wide 5/3 dilated", "hops",
         "300 cells in a window", "windows without a cell", "padding of span - 1", "same"),
     2: ("2x2/2", "3x2, all different", "2x2/2 odd, ceil", "3x3/3 ceil, padded", "2x2/2 columns overlap", "1x2",
-        "2x2/2 rows overlap", "whole", "one cell, padded", "one row", "one column", "wide", "wide 3x3/2",
+        "2x2/2 rows overlap", "whole", "whole, 182 cells", "whole, many channels", "one cell, padded", "one row",
+        "one column", "wide", "wide 3x3/2",
         "many channels 3x3/2", "255 cells in a window", "asymmetric, ceil", "windows without a cell",
         "2x2/2, padded at the end", "padding of span - 1", "same"),
     3: ("1x2x2", "overlapping", "odd, ceil", "all different", "dilated", "rows overlap", "wide", "asymmetric"),
@@ -174,7 +175,15 @@ def sum_pool(dims: int) -> Operator:
 # ---- adaptive ----------------------------------------------------------------------------------------------------
 
 SIZES = {
-    1: (((2, 2, 12), 4), ((1, 2, 7), 3), ((1, 2, 40), 1), ((1, 2, 3), 5), ((1, 1, 150), 61), ((2, 2, 6), (None,))),
+    1: (
+        ((2, 2, 12), 4),
+        ((1, 2, 7), 3),
+        ((1, 2, 40), 1),
+        ((1, 2, 3), 5),
+        ((1, 1, 150), 61),
+        ((1, 2, 250), 3),
+        ((2, 2, 6), (None,)),
+    ),
     2: (
         ((1, 2, 5, 6), (3, 4)),
         ((2, 2, 4, 6), 2),
@@ -183,6 +192,7 @@ SIZES = {
         ((1, 2, 7, 9), (None, 4)),
         ((1, 35, 5, 4), (3, 4)),
         ((1, 2, 6, 40), (4, 2)),
+        ((2, 70, 6, 5), 1),
     ),
     3: (((1, 1, 3, 4, 4), 2), ((1, 2, 4, 5, 6), (2, 3, 4)), ((2, 2, 2, 3, 4), 1)),
 }
