@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -29,13 +30,21 @@ THREADS = 2
 
 
 def interleaved(functions: dict[str, Callable[[], object]], seconds: float = 1.5, least: int = 7) -> dict[str, float]:
-    """Median milliseconds of each function; they take turns, so that a busy moment hits all of them."""
+    """Median milliseconds of each function; they take turns, so that a busy moment hits all of them.
+
+    In its turn a function runs twice and the second time counts, and every round has its own order: otherwise one finds
+    in the cache what the one before it read, and another wakes threads that slept through a peer with threads of its
+    own.
+    """
     for function in functions.values():
         function()
     times: dict[str, list[float]] = {name: [] for name in functions}
+    order, shuffle = list(functions.items()), random.Random(0).shuffle
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(next(iter(times.values()))) < least:
-        for name, function in functions.items():
+    while time.perf_counter() < end or len(times[order[0][0]]) < least:
+        shuffle(order)
+        for name, function in order:
+            function()
             start = time.perf_counter()
             function()
             times[name].append((time.perf_counter() - start) * 1e3)

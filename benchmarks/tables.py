@@ -70,8 +70,9 @@ HEADS = {
     "pool_family": (
         "Every member of the family that PyTorch has, milliseconds: PyTorch eager on the same tensor and in the other "
         "layout, its function through torch.compile where measured, oneDNN through opaque tensors, ONNX Runtime; then "
-        "how many times as fast as PyTorch on the same tensor we are (**bold** where it falls short). Copy: a copy of "
-        "as many bytes as the forward reads and writes; fill: one number written into every cell of a new gradient",
+        "how many times as fast as PyTorch on the same tensor we are (wanted in brackets; **bold** where it falls "
+        "short). Copy: a copy of as many bytes as the forward reads and writes; fill: one number written into every "
+        "cell of a new gradient",
         [
             "case",
             "memory",
@@ -89,21 +90,6 @@ HEADS = {
             "compiled ",
             "fill",
             "vs PyTorch ",
-            "why",
-        ],
-    ),
-    "avg_pool": (
-        "Average, sum, Lp and adaptive pooling, milliseconds and times as fast as PyTorch eager in the same layout",
-        [
-            "case",
-            "memory",
-            "forward",
-            "oneDNN",
-            "copy",
-            "forward vs PyTorch",
-            "backward",
-            "fill",
-            "backward vs PyTorch",
             "why",
         ],
     ),
@@ -219,9 +205,9 @@ def family_row(row: dict[str, Any]) -> list[str]:
         row["case"],
         row["memory"],
         *(ms(row[f"{peer}_ms"]) for peer in forward),
-        ratio(row["times_torch"], 1),
+        ratio(row["times_torch"], row["wanted"]),
         *(ms(row[f"{peer}_ms"]) for peer in backward),
-        ratio(row["times_torch_backward"], 1),
+        ratio(row["times_torch_backward"], row["wanted_backward"]),
         row["reason"] or "",
     ]
 
@@ -237,10 +223,6 @@ def weighted_row(row: dict[str, Any]) -> list[str]:
         ratio(row["times_fastest_backward"], 1),
         row["reason"] or "",
     ]
-
-
-def avg_pool_row(row: dict[str, Any]) -> list[str]:
-    return [*pool_row(row), row.get("reason") or ""]
 
 
 def fused_row(row: dict[str, Any]) -> list[str]:
@@ -348,7 +330,6 @@ def convolution_row(row: dict[str, Any]) -> list[str]:
 ROWS = {
     "pool": pool_row,
     "pool_family": family_row,
-    "avg_pool": avg_pool_row,
     "weighted_pool": weighted_row,
     "regions": regions_row,
     "fused": fused_row,

@@ -64,7 +64,9 @@ bool any_window(Window& window) {
     a.pad_begin = 0;
     a.pad_end = between(0, 1);
   }
-  if (chance(4)) {  // windows wider than a byte can tell
+  if (chance(8)) {  // the whole map
+    for (Axis& a : window.axis) a = {a.size, a.size, between(1, 3), 0, 0, 1, 1};
+  } else if (chance(4)) {  // windows wider than a byte can tell
     Axis& a = window.axis[2];
     a.size = between(250, 700);
     a.kernel = between(100, 300);
