@@ -22,9 +22,10 @@ Tensor deep_filters(const ConvPoolJob& job, const int64_t (&taps)[2], const Tens
   auto* to = static_cast<char*>(deep.mutable_data_ptr());
   const auto* from = static_cast<const char*>(given.const_data_ptr());
   std::memset(to, 0, static_cast<size_t>(deep.numel()) * width);
-  for_each_deep_weight(job, taps, [&](int64_t at, int64_t, int64_t, int64_t, int64_t) {
-    copy_short(to + static_cast<size_t>(at) * width, from, width);
-    from += width;
+  for_each_deep_weight(job, taps, [&](int64_t at, int64_t k, int64_t c, int64_t r, int64_t s) {
+    const int64_t tap = r * job.conv[1].kernel + s;
+    copy_short(to + static_cast<size_t>(at) * width,
+               from + static_cast<size_t>((k * job.channels + c) * job.taps() + tap) * width, width);
   });
   return deep;
 }

@@ -19,18 +19,20 @@ inline int64_t used(const Axis& pool) {
 }
 
 // Deep filters are compact, K x (steps * C) x taps, 0 where the filter has no tap. Calls meet(deep, k, c, r, s) with
-// where each weight lies in them.
+// where each weight lies in them, from several threads.
 template <class F>
 void for_each_deep_weight(const ConvPoolJob& job, const int64_t (&taps)[2], const F& meet) {
   const Axis &y = job.conv[0], &x = job.conv[1];
-  const int64_t channels = steps_of(job) * job.channels;
-  for (int64_t k = 0; k < job.filters; ++k)
-    for (int64_t c = 0; c < job.channels; ++c)
+  const int64_t channels = steps_of(job) * job.channels, plane = taps[0] * taps[1];
+  in_parallel(job.filters, 4 * job.taps() * job.channels, [&](int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k)
       for (int64_t r = 0; r < y.kernel; ++r)
         for (int64_t s = 0; s < x.kernel; ++s) {
-          const int64_t channel = (r % y.stride * x.stride + s % x.stride) * job.channels + c;
-          meet(((k * channels + channel) * taps[0] + r / y.stride) * taps[1] + s / x.stride, k, c, r, s);
+          const int64_t first = k * channels + (r % y.stride * x.stride + s % x.stride) * job.channels;
+          const int64_t tap = r / y.stride * taps[1] + s / x.stride;
+          for (int64_t c = 0; c < job.channels; ++c) meet((first + c) * plane + tap, k, c, r, s);
         }
+  });
 }
 
 // The deep filters of a weight in any layout.
