@@ -199,17 +199,33 @@ void with_vectors(const LinearJob& job, const F& body) {
   }
 }
 
+// How many rows of the weight go beside each other: as many as the registers hold, or a third of them where the outputs
+// are so few that threads would find nothing to share.
+template <int V>
+constexpr int narrow_rows = sums_in_registers / 3 / V;
+template <int V>
+constexpr int wide_rows = sums_in_registers / V;
+
+template <class E, class F>
+void with_rows_and_vectors(const LinearJob& job, const F& body) {
+  with_vectors<E>(job, [&](auto V) {
+    if (job.outputs < 2 * wide_rows<V>) return body(std::integral_constant<int, narrow_rows<V>>{}, V);
+    body(std::integral_constant<int, wide_rows<V>>{}, V);
+  });
+}
+
 template <class E>
 int64_t forward_items(const LinearJob& job) {
   if (are_few(job)) return few_rows_items(job);
-  return parts_of(job.outputs, sums_in_registers / Batch<E>(job).vectors);
+  int64_t items = 0;
+  with_rows_and_vectors<E>(job, [&](auto T, auto) { items = parts_of(job.outputs, T); });
+  return items;
 }
 
 template <class E>
 void forward(const LinearForwardJob& job, int64_t begin, int64_t end) {
   if (are_few(job)) return forward_few_rows<E>(job, begin, end);
-  with_vectors<E>(job, [&](auto V) {
-    constexpr int T = sums_in_registers / V;
+  with_rows_and_vectors<E>(job, [&](auto T, auto V) {
     ForwardRows<E, T, V> rows(job);
     for (int64_t item = begin; item < end; ++item) rows.run(item * T);
   });

@@ -78,9 +78,21 @@ void input_gradient(const LinearInputGradientJob& job, int64_t begin, int64_t en
 
 // -- the weight's: each row is written once, piece by piece, from all rows of the batch
 
+inline int64_t groups_of_outputs(const LinearJob& job) { return parts_of(job.outputs, most_rows_of_tile); }
+
+// Rows are written whole; where there are so few that threads would share them badly, in pieces of a few tiles.
+template <class E>
+int64_t tiles_of_piece(const LinearJob& job) {
+  constexpr int64_t many_groups = 4, few_tiles = 8;
+  return groups_of_outputs(job) < many_groups ? few_tiles : tiled_input_items<E>(job);
+}
+template <class E>
+int64_t pieces_of_row(const LinearJob& job) {
+  return job.inputs > 0 ? parts_of(tiled_input_items<E>(job), tiles_of_piece<E>(job)) : 0;
+}
 template <class E>
 int64_t weight_gradient_items(const LinearJob& job) {
-  return parts_of(job.outputs, most_rows_of_tile);
+  return groups_of_outputs(job) * pieces_of_row<E>(job);
 }
 
 // A gradient of this many bytes would push everything else out of the caches.
@@ -119,27 +131,34 @@ __attribute__((noinline)) void weight_rows(const E* grad, const E* input, int64_
   }
 }
 
+// A piece of `rows` rows from `output` on.
+template <class E>
+void weight_piece(const LinearWeightGradientJob& job, int64_t output, int64_t rows, int64_t piece, bool past) {
+  const E* grad =
+      static_cast<const E*>(job.packed_grad) + output / panel_width * panel_width * job.rows + output % panel_width;
+  E* to = static_cast<E*>(job.weight_grad) + output * job.inputs;
+  const int64_t tiles = tiled_input_items<E>(job), count = tiles_of_piece<E>(job), end = (piece + 1) * count;
+  with_rows(rows, [&](auto T) {
+    for (int64_t tile = piece * count; tile < (end < tiles ? end : tiles); ++tile) {
+      const int64_t columns = columns_of_tile<E>(job, tile);
+      const E* input = static_cast<const E*>(job.packed_input) + tile * tile_width<E> * job.rows;
+      if (past && columns == tile_width<E>)
+        weight_rows<E, T, true>(grad, input, job.rows, to + tile * tile_width<E>, job.inputs, columns);
+      else
+        weight_rows<E, T, false>(grad, input, job.rows, to + tile * tile_width<E>, job.inputs, columns);
+    }
+  });
+}
+
 template <class E>
 void weight_gradient(const LinearWeightGradientJob& job, int64_t begin, int64_t end) {
   constexpr int64_t line = vector_bytes / sizeof(E);
   const bool aligned = job.inputs % line == 0 && reinterpret_cast<uintptr_t>(job.weight_grad) % vector_bytes == 0;
   const bool past = aligned && job.inputs * job.outputs * static_cast<int64_t>(sizeof(E)) >= past_caches_from;
+  const int64_t groups = groups_of_outputs(job);
   for (int64_t item = begin; item < end; ++item) {
-    const int64_t output = item * most_rows_of_tile, left = job.outputs - output;
-    const E* grad =
-        static_cast<const E*>(job.packed_grad) + output / panel_width * panel_width * job.rows + output % panel_width;
-    E* to = static_cast<E*>(job.weight_grad) + output * job.inputs;
-    with_rows(left < most_rows_of_tile ? left : most_rows_of_tile, [&](auto T) {
-      for (int64_t tile = 0; tile < tiled_input_items<E>(job); ++tile) {
-        const int64_t columns = columns_of_tile<E>(job, tile);
-        const E* input = static_cast<const E*>(job.packed_input) + tile * tile_width<E> * job.rows;
-        E* piece = to + tile * tile_width<E>;
-        if (past && columns == tile_width<E>)
-          weight_rows<E, T, true>(grad, input, job.rows, piece, job.inputs, columns);
-        else
-          weight_rows<E, T, false>(grad, input, job.rows, piece, job.inputs, columns);
-      }
-    });
+    const int64_t output = item % groups * most_rows_of_tile, left = job.outputs - output;
+    weight_piece<E>(job, output, left < most_rows_of_tile ? left : most_rows_of_tile, item / groups, past);
   }
 #if defined(__SSE2__)
   _mm_sfence();

@@ -131,6 +131,7 @@ def test_the_choice_follows_the_sizes() -> None:
     for rows, *taken in ((1, True, False), (16, True, True), (100, True, False), (4096, False, False)):
         assert [is_streamed(rows, weight, "auto") for weight in (large, medium)] == taken, rows
         assert not is_streamed(rows, small, "auto"), "a small weight stays in the caches"
+    assert not is_streamed(16, torch.empty(10, 25088, device="meta"), "auto"), "packing the batch is most of the work"
     assert is_streamed(4096, small, "streamed")
     assert not is_streamed(16, large, "direct")
 

@@ -14,6 +14,7 @@ Algorithm = Literal["auto", "direct", "streamed"]
 
 # Measured: weights of so many numbers and more, and the batches for which our kernels are quicker: from so many rows to
 # so many. The larger the weight, the longer a thin product waits for memory; a product of many rows does not.
+_FEWEST_SIDE = 64  # inputs and outputs; with fewer, packing the batch is too much of the work
 _QUICKER = ((1 << 22, 1, 512), (1 << 20, 1, 128), (1 << 17, 2, 32))
 
 
@@ -25,18 +26,17 @@ def check_algorithm(algorithm: str) -> None:
 
 def is_large(weight: Tensor) -> bool:
     """Whether our kernels gain on ``weight`` for any batch."""
-    return weight.numel() >= _QUICKER[-1][0]
+    return weight.numel() >= _QUICKER[-1][0] and min(weight.shape) >= _FEWEST_SIDE
 
 
 def is_streamed(rows: int, weight: Tensor, algorithm: Algorithm) -> bool:
     """Whether our kernels take a batch of ``rows`` through ``weight``."""
     if algorithm != "auto":
         return algorithm == "streamed"
-    numbers = weight.numel()
-    for size, fewest, most in _QUICKER:
-        if numbers >= size:
-            return fewest <= rows <= most
-    return False
+    if not is_large(weight):
+        return False
+    fewest, most = next(batches for size, *batches in _QUICKER if weight.numel() >= size)
+    return fewest <= rows <= most
 
 
 def is_beyond_kernels() -> bool:
