@@ -150,6 +150,31 @@ HEADS = {
         "share of a dense matrix product's rate, as if it had done the dense work",
         ["case", "memory", "forward", "backward", "PyTorch forward", "backward ", "vs PyTorch", "backward / product"],
     ),
+    "linear": (
+        "Fully connected layers with a ReLU, rows x inputs to outputs, milliseconds: forward, the input's gradient, "
+        "the weight's with the bias's, each beside PyTorch's; pass: forward and backward on the tape, times as fast as "
+        "the fastest of PyTorch's; copy of the weight's bytes, and one product at the rate of a large one. Thin batches "
+        "come near the larger of the two; where ours is not taken (`ops.linear` leaves the row to PyTorch), the "
+        "weight stays in the caches, PyTorch's product is near its rate already, and a call of ours costs more",
+        [
+            "case",
+            "memory",
+            "taken",
+            "forward",
+            "dx",
+            "dw",
+            "PyTorch forward",
+            "dx ",
+            "dw ",
+            "oneDNN forward",
+            "pass",
+            "PyTorch pass",
+            "torch.compile pass",
+            "vs PyTorch",
+            "copy",
+            "product",
+        ],
+    ),
     "convolution": (
         "3x3 convolutions, milliseconds and times as fast as the faster of PyTorch's layouts; tile: how many outputs a "
         "side (0: PyTorch's own serves); planar: ours against PyTorch's, both in the default layout; rate: both "
@@ -310,6 +335,24 @@ def conv_pool_row(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def linear_row(row: dict[str, Any]) -> list[str]:
+    parts = ("forward", "input", "weight")
+    return [
+        row["case"],
+        row["memory"],
+        "yes" if row["auto"] else "no",
+        *(ms(row[f"{part}_ms"]) for part in parts),
+        *(ms(row[f"torch_{part}_ms"]) for part in parts),
+        ms(row["onednn_forward_ms"]),
+        ms(row["pass_ms"]),
+        ms(row["torch_pass_ms"]),
+        ms(row["torch_compile_pass_ms"]),
+        ratio(row["times_torch"], 1 if row["auto"] else None),
+        ms(row["copy_ms"]),
+        ms(row["product_ms"]),
+    ]
+
+
 def convolution_row(row: dict[str, Any]) -> list[str]:
     return [
         row["case"],
@@ -335,6 +378,7 @@ ROWS = {
     "fused": fused_row,
     "conv_pool": conv_pool_row,
     "convolution": convolution_row,
+    "linear": linear_row,
     "step": step_row,
     "step_memory": step_memory_row,
     "inference": inference_row,

@@ -321,7 +321,7 @@ def _linear_kernel(stages: Sequence[Stage]) -> str:
     if any(stage.facts["negative_slope"] for stage in stages if stage.kind == "act"):
         return "the activation is not a plain ReLU"
     if not is_large(weight):
-        return f"a weight of {weight.shape[0]} x {weight.shape[1]} is left to PyTorch"
+        return f"a weight of {' x '.join(map(str, weight.shape))} is left to PyTorch"
     return why_not_streamed(weight, weight) or _native(stages)
 
 

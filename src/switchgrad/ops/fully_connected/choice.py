@@ -14,8 +14,8 @@ Algorithm = Literal["auto", "direct", "streamed"]
 
 # Measured: weights of so many numbers and more, and the batches for which our kernels are quicker: from so many rows to
 # so many. The larger the weight, the longer a thin product waits for memory; a product of many rows does not.
-_FEWEST_SIDE = 64  # inputs and outputs; with fewer, packing the batch is too much of the work
 _QUICKER = ((1 << 22, 1, 512), (1 << 20, 1, 128), (1 << 17, 2, 32))
+_FEWEST_SIDE = 64  # inputs and outputs; with fewer, packing the batch is too much of the work
 
 
 def check_algorithm(algorithm: str) -> None:
