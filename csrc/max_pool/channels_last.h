@@ -85,7 +85,7 @@ class BestLine {
   using Raw = typename Kinds<T, Code>::Raw;
   using Lane = typename Kinds<T, Code>::Lane;
 
-  static bool serves(int64_t pixels, int64_t channels) { return pixels >= 16 && channels >= 4 * N; }
+  static bool serves(int64_t pixels, int64_t channels) { return pixels >= 16 && channels >= 16 * N; }
 
   explicit BestLine(int64_t channels)
       : chunk_(channels < nearby ? channels : nearby), values_(chunk_), codes_(chunk_) {}
