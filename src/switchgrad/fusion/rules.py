@@ -62,7 +62,7 @@ class Rule:
         """What runs now."""
         if self.autocast and torch.is_autocast_enabled("cpu"):
             return f"{self.autocast}, while autocast is on"
-        return self.operator
+        return f"{self.operator}, its weight's gradient last" if self.first else self.operator
 
 
 def _native(stages: Sequence[Stage]) -> str:
@@ -285,7 +285,7 @@ def _late_is_idle(stages: Sequence[Stage], training: bool) -> str:
 
 
 _LATE = Rule(
-    ("linear",), "linear, its weight's gradient last", late.linear, _late_refuses, _late_is_idle,
+    ("linear",), "linear", late.linear, _late_refuses, _late_is_idle,
     among="left", first={"linear_weight": late.begin},
 )  # fmt: skip
 
