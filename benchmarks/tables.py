@@ -154,8 +154,8 @@ HEADS = {
         "Fully connected layers with a ReLU, rows x inputs to outputs, milliseconds: forward, the input's gradient, "
         "the weight's with the bias's, each beside PyTorch's; pass: forward and backward on the tape, times as fast as "
         "the fastest of PyTorch's; copy of the weight's bytes, and one product at the rate of a large one. Thin "
-        "batches come near the larger of the two; where ours is not taken (`ops.linear` leaves the row to PyTorch), the "
-        "weight stays in the caches, PyTorch's product is near its rate already, and a call of ours costs more",
+        "batches come near the larger of the two; where ours is not taken (`ops.linear` leaves the row to PyTorch), "
+        "the weight stays in the caches, PyTorch's product is near its rate already, and a call of ours costs more",
         [
             "case",
             "memory",
