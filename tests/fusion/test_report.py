@@ -136,7 +136,7 @@ def test_dense_convolutions_run_in_tiles():
     assert rows(model, "evaluation")["2", "3", "4"] == "ops.conv_bias_relu, batch norm folded in"
     for layer, reason in (
         (nn.Conv2d(16, 16, 3, 2), "the stride is (2, 2) and not 1"),
-        (nn.Conv2d(16, 16, 5), "the kernel has 5x5 taps and not 3x3"),
+        (nn.Conv2d(16, 16, 7), "the kernel has 7x7 taps and not 3x3 or 5x5"),
         (nn.Conv2d(15, 16, 3), "a convolution of 15 channels to 16 is left to PyTorch"),
         (nn.Conv2d(16, 16, 3).half(), "the kernels take float32 or float64"),
     ):
