@@ -6,6 +6,7 @@
 #include "cpu/numbers.h"
 #include "cpu/region_bins.h"
 #include "cpu/windows.h"
+#include "layout/job.h"
 
 namespace switchgrad {
 
@@ -231,6 +232,21 @@ void by_winners(const Regions& regions, const Tensor& given_boxes, const Tensor&
               [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
 }
 
+// Numbers of bins, one channel's after another's: as the way back goes through them.
+Tensor in_channels(const Tensor& pooled) {
+  const int64_t bytes = static_cast<int64_t>(pooled.element_size());
+  if (!is_channels_last(pooled, 2) || (bytes != 4 && bytes != 8)) return made_compact(pooled, false);
+  const Tensor pixels = made_compact(pooled, true);
+  Tensor turned = compact(sizes_of(pooled), false, pooled.scalar_type());
+  const TurnJob job{pixels.size(0), pixels.size(2) * pixels.size(3), pixels.size(1), pixels.const_data_ptr(),
+                    turned.mutable_data_ptr()};
+  const auto& layout = kernels<LayoutTable>(SWITCHGRAD_OF_EACH_ISA(layout_table));
+  const int64_t bands = layout.bands(job);
+  in_parallel(job.count * bands, bands > 0 ? job.rows * job.columns / bands : 1,
+              [&](int64_t begin, int64_t end) { layout.turn[bytes == 8](job, begin, end); });
+  return turned;
+}
+
 void check_winners(const Tensor& winners, const Tensor& pooled) {
   if (winners.scalar_type() != ScalarType::Int || sizes_of(winners) != sizes_of(pooled))
     fail("the winners have shape " + written(winners) + " and the pooled numbers " + written(pooled) +
@@ -280,8 +296,7 @@ Tensor roi_max_route(Tensor pooled, Tensor boxes, Tensor winners, Sizes input_si
   const Dtype dtype = float_dtype(pooled, "the tensor to route", "roi_pool");
   const Regions regions = below(pooled, boxes, input_size, false, "roi_pool");
   check_winners(winners, pooled);
-  const bool pixels = is_channels_last(winners, 2);
-  const Tensor numbers = made_compact(pooled, pixels), where = made_compact(winners, pixels);
+  const Tensor numbers = in_channels(pooled), where = in_channels(winners);
   Tensor maps = compact(input_size, channels_last, pooled.scalar_type());
   const RegionKernel kernel = table().route[dtype];
   if (dtype == F64) {

@@ -123,68 +123,60 @@ void largest_of_regions(const RegionJob& job, int64_t begin, int64_t end) {
   }
 }
 
-// Maps begin .. end - 1 of all, of one picture: side by side where their pooled numbers are, else one at a time.
-struct Maps {
-  int64_t n, channel, count;
-
-  Maps(const RegionJob& job, int64_t begin, int64_t end)
-      : n(begin / job.channels), channel(begin % job.channels), count(job.channels - channel) {
-    if (count > end - begin) count = end - begin;
-    if (count > region_lanes) count = region_lanes;
-    if (job.pooled_stride[1] != 1) count = 1;
-  }
-};
-
-// Calls body(offset in pooled of the first of the maps) for the bins of the boxes of a picture, box after box.
+// Calls body(offset in the map, offset in pooled) for the winners of map (n, c), box after box.
 template <class F>
-void for_each_bin(const RegionJob& job, const Maps& maps, F&& body) {
+SWITCHGRAD_INLINE void for_each_winner(const RegionJob& job, int64_t n, int64_t c, F&& body) {
   const int64_t* stride = job.pooled_stride;
-  for (int64_t b = job.first_box[maps.n]; b < job.first_box[maps.n + 1]; ++b)
+  const int64_t cells = job.height * job.width;
+  for (int64_t b = job.first_box[n]; b < job.first_box[n + 1]; ++b)
     for (int64_t p = 0; p < job.places[0]; ++p)
-      for (int64_t q = 0; q < job.places[1]; ++q)
-        body(job.box[b] * stride[0] + maps.channel * stride[1] + p * stride[2] + q * stride[3]);
+      for (int64_t q = 0; q < job.places[1]; ++q) {
+        const int64_t at = job.box[b] * stride[0] + c * stride[1] + p * stride[2] + q * stride[3];
+        const int64_t place = job.winners[at];
+        body(place >= 0 && place < cells ? place : -1, at);
+      }
+}
+
+// How many maps from this one on, of its picture, are written together: those that are neighbours in memory.
+inline int64_t maps_together(const RegionJob& job, int64_t plane, int64_t end) {
+  const int64_t left = job.channels - plane % job.channels, most = job.map_stride[1] == 1 ? region_lanes : 1;
+  const int64_t count = left < end - plane ? left : end - plane;
+  return count < most ? count : most;
 }
 
 template <class T>
 void route_regions(const RegionJob& job, int64_t begin, int64_t end) {
   const int64_t *stride = job.map_stride, cells = job.height * job.width;
   Scratch<Wide<T>> sums(cells * region_lanes);
-  for (int64_t plane = begin; plane < end;) {
-    const Maps maps(job, plane, end);
-    for (int64_t i = 0; i < cells * maps.count; ++i) sums[i] = 0;
-    for_each_bin(job, maps, [&](int64_t at) {
-      for (int64_t lane = 0; lane < maps.count; ++lane) {
-        const int64_t place = job.winners[at + lane];
-        if (place >= 0 && place < cells)
-          sums[place * maps.count + lane] += Element<T>::widen(static_cast<const Raw<T>*>(job.pooled)[at + lane]);
-      }
-    });
-    auto* to = static_cast<Raw<T>*>(job.maps) + maps.n * stride[0] + maps.channel * stride[1];
+  for (int64_t plane = begin, count; plane < end; plane += count) {
+    count = maps_together(job, plane, end);
+    const int64_t n = plane / job.channels, first = plane % job.channels;
+    for (int64_t lane = 0; lane < count; ++lane) {
+      Wide<T>* map = sums.get() + lane * cells;
+      for (int64_t i = 0; i < cells; ++i) map[i] = 0;
+      for_each_winner(job, n, first + lane, [&](int64_t place, int64_t at) {
+        if (place >= 0) map[place] += Element<T>::widen(static_cast<const Raw<T>*>(job.pooled)[at]);
+      });
+    }
+    auto* to = static_cast<Raw<T>*>(job.maps) + n * stride[0] + first * stride[1];
     for (int64_t h = 0; h < job.height; ++h)
       for (int64_t w = 0; w < job.width; ++w)
-        for (int64_t lane = 0; lane < maps.count; ++lane)
+        for (int64_t lane = 0; lane < count; ++lane)
           to[h * stride[2] + w * stride[3] + lane * stride[1]] =
-              Element<T>::narrow(sums[(h * job.width + w) * maps.count + lane]);
-    plane += maps.count;
+              Element<T>::narrow(sums[lane * cells + h * job.width + w]);
   }
 }
 
 template <class T>
 void gather_regions(const RegionJob& job, int64_t begin, int64_t end) {
-  const int64_t *stride = job.map_stride, cells = job.height * job.width;
-  for (int64_t plane = begin; plane < end;) {
-    const Maps maps(job, plane, end);
-    const auto* from = static_cast<const Raw<T>*>(job.maps) + maps.n * stride[0] + maps.channel * stride[1];
-    for_each_bin(job, maps, [&](int64_t at) {
-      for (int64_t lane = 0; lane < maps.count; ++lane) {
-        const int64_t place = job.winners[at + lane];
-        static_cast<Raw<T>*>(job.pooled)[at + lane] =
-            place < 0 || place >= cells
-                ? Raw<T>{}
-                : from[place / job.width * stride[2] + place % job.width * stride[3] + lane * stride[1]];
-      }
+  const int64_t* stride = job.map_stride;
+  for (int64_t plane = begin; plane < end; ++plane) {
+    const int64_t n = plane / job.channels, c = plane % job.channels;
+    const auto* from = static_cast<const Raw<T>*>(job.maps) + n * stride[0] + c * stride[1];
+    for_each_winner(job, n, c, [&](int64_t place, int64_t at) {
+      static_cast<Raw<T>*>(job.pooled)[at] =
+          place < 0 ? Raw<T>{} : from[place / job.width * stride[2] + place % job.width * stride[3]];
     });
-    plane += maps.count;
   }
 }
 
