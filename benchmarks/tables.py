@@ -120,7 +120,7 @@ HEADS = {
     "regions": (
         "Pooling over boxes and suppression, milliseconds and times as fast as the composition of PyTorch that they "
         "replace; grid_sample: RoIAlign as one call of PyTorch's for each picture, all boxes in one grid, forward and "
-        "backward. It is ahead forward where few boxes lie on large maps, whose channels are laid side by side first",
+        "backward",
         [
             "case",
             "memory",
