@@ -279,7 +279,7 @@ def _per_axis(name: str, value: object, dims: int, minimum: int) -> tuple[int, .
     values = cast("tuple[object, ...]", value) if isinstance(value, tuple) else (value,) * dims
     if len(values) == 1:
         values = values * dims
-    if len(values) != dims or not all(_is_integer(v) for v in values):
+    if len(values) != dims or not all(is_integer(v) for v in values):
         raise GeometryError(f"{name} is {value!r}; give an integer, or {dims} of them, one per spatial axis")
     integers = tuple(int(cast("int", v)) for v in values)
     if min(integers) < minimum:
@@ -296,7 +296,8 @@ def _pairs(padding: object, dims: int) -> tuple[Pair, ...]:
     return tuple((cells, cells) for cells in _per_axis("padding", padding, dims, minimum=0))
 
 
-def _is_integer(value: object) -> bool:
+def is_integer(value: object) -> bool:
+    """Whether ``value`` counts something: an integer of Python's, NumPy's or the tracer's, and no boolean."""
     # int first: the compiler's tracer stands for integers that it leaves open, and cannot answer the second question.
     return (isinstance(value, int) or hasattr(value, "__index__")) and not isinstance(value, bool)
 

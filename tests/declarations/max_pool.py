@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 
 import laws
 import loops
@@ -264,6 +265,15 @@ def _put_gradient(grad: np.ndarray, values: np.ndarray, indices: np.ndarray, **a
     return (np.where(still_there, loops.take(grad, indices, grad.ndim - 2), 0).astype(grad.dtype),)
 
 
+def _in_its_layout(unpool: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """PyTorch's unpooling of volumes is row-major whatever comes in; ours follows its input."""
+
+    def call(x: Tensor, *given: Any, **arguments: Any) -> Tensor:
+        return unpool(x, *given, **arguments).clone(memory_format=suggest_memory_format(x))
+
+    return call
+
+
 def max_unpool(dims: int) -> Operator:
     """The declaration of max unpooling by indices over ``dims`` axes."""
     return Operator(
@@ -273,10 +283,9 @@ def max_unpool(dims: int) -> Operator:
         draw=_draw_unpool,
         reference=_put,
         reference_gradient=_put_gradient,
-        peer=TORCH_UNPOOL[dims],
+        peer=_in_its_layout(TORCH_UNPOOL[dims]),
         dtypes=FLOATS,
         laws=(laws.Monotone(), laws.Linear(), laws.Adjoint()),
-        keeps_layout=False,
         grows=False,
     )
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, TypeAlias
 
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, window
+from switchgrad.geometry import IntOrTuple, is_integer, window
 from switchgrad.ops import linear_maps
 from switchgrad.ops.checks import check_floats
 from switchgrad.ops.filter_pool import REFLECT, REPLICATE, ZEROS, Filter, products
@@ -17,6 +16,7 @@ __all__ = ["blur_pool1d", "blur_pool2d", "blur_pool3d"]
 
 Border: TypeAlias = Literal["reflect", "replicate", "zeros"]
 _BORDERS = {"zeros": ZEROS, "replicate": REPLICATE, "reflect": REFLECT}
+_MOST = 1000  # a binomial coefficient of more cells is no float64
 
 
 def blur_pool2d(
@@ -72,8 +72,8 @@ def blur_pool3d(
 
 def _blur(dims: int, input: Tensor, kernel_size: int, stride: IntOrTuple, padding_mode: Border) -> Tensor:
     check_floats(input, dims, f"blur_pool{dims}d")
-    if kernel_size < 1:
-        raise GeometryError(f"kernel_size is {kernel_size}; give at least 1 binomial coefficient")
+    if not is_integer(kernel_size) or not 1 <= kernel_size <= _MOST:
+        raise GeometryError(f"kernel_size is {kernel_size!r}; give 1 to {_MOST} binomial coefficients")
     if padding_mode not in _BORDERS:
         raise GeometryError(f'padding_mode is "{padding_mode}"; give "reflect", "replicate" or "zeros"')
     steps = window(dims, 1, stride).stride
@@ -84,10 +84,9 @@ def _blur(dims: int, input: Tensor, kernel_size: int, stride: IntOrTuple, paddin
             f"a map of {tuple(size)} cannot be reflected over {after} cells; use a smaller kernel_size or "
             'padding_mode="replicate"'
         )
-    total = 2 ** (kernel_size - 1)
-    row = [math.comb(kernel_size - 1, i) / total for i in range(kernel_size)]
+    row = _binomial(kernel_size)
     blur = Filter(
-        weights=products([row] * dims),
+        weights=products([[share / sum(row) for share in row]] * dims),
         kernel_size=(kernel_size,) * dims,
         stride=steps,
         before=(before,) * dims,
@@ -96,3 +95,11 @@ def _blur(dims: int, input: Tensor, kernel_size: int, stride: IntOrTuple, paddin
         border=_BORDERS[padding_mode],
     )
     return linear_maps.apply(input, blur)
+
+
+def _binomial(count: int) -> list[int]:
+    """A row of Pascal's triangle."""
+    row = [1]
+    for _ in range(count - 1):
+        row = [left + right for left, right in zip([0, *row], [*row, 0], strict=True)]
+    return row

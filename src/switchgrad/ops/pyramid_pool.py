@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from switchgrad.errors import GeometryError
+from switchgrad.geometry import is_integer
 from switchgrad.ops.adaptive_pool import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -19,6 +20,8 @@ from switchgrad.ops.adaptive_pool import (
     adaptive_max_pool3d,
 )
 from switchgrad.ops.exporting import refuse_while_exporting
+from switchgrad.ops.routing import is_transformed
+from switchgrad.ops.windows import wide
 
 __all__ = ["k_means", "spatial_pyramid_pool", "vlad"]
 
@@ -70,7 +73,7 @@ def vlad(descriptors: Tensor, codebook: Tensor, alpha: float | None = None, norm
     Backward: through residuals, to descriptors and codebook; hard assignments are constants. The order of the
     descriptors changes nothing but rounding. `k_means` makes a codebook.
 
-    Raises `GeometryError` for shapes that do not fit.
+    Half-precision numbers are added in float32. Raises `GeometryError` for shapes and dtypes that do not fit.
 
     Jegou, Douze, Schmid, Perez: Aggregating local descriptors into a compact image representation (2010);
     Arandjelovic et al.: NetVLAD (2016); as the pooling of CNN activations: Gong, Wang, Guo, Lazebnik (2014).
@@ -86,17 +89,18 @@ def vlad(descriptors: Tensor, codebook: Tensor, alpha: float | None = None, norm
             f"descriptors have shape {tuple(descriptors.shape)} and the codebook {tuple(codebook.shape)}; give "
             "(N, M, D) and (K, D)"
         )
-    far = (
-        descriptors.square().sum(-1, keepdim=True) - 2 * descriptors @ codebook.t() + codebook.square().sum(-1)
-    )  # (N, M, K)
+    x, centres = wide(descriptors), wide(codebook)
+    if x.dtype != centres.dtype:
+        raise GeometryError(f"descriptors are {descriptors.dtype} and the codebook {codebook.dtype}; convert one")
+    far = x.square().sum(-1, keepdim=True) - 2 * x @ centres.t() + centres.square().sum(-1)  # (N, M, K)
     if alpha is None:
-        share = functional.one_hot(far.detach().argmin(-1), len(codebook)).to(descriptors.dtype)
+        share = functional.one_hot(far.detach().argmin(-1), len(centres)).to(x.dtype)
     else:
         share = (-alpha * far).softmax(-1)
-    parts = share.transpose(1, 2) @ descriptors - share.sum(1).unsqueeze(-1) * codebook
-    if not normalise:
-        return parts.flatten(1)
-    return functional.normalize(functional.normalize(parts, dim=-1).flatten(1), dim=-1)
+    parts = share.transpose(1, 2) @ x - share.sum(1).unsqueeze(-1) * centres
+    if normalise:
+        parts = functional.normalize(functional.normalize(parts, dim=-1).flatten(1), dim=-1)
+    return parts.flatten(1).to(descriptors.dtype)
 
 
 @torch.no_grad()
@@ -119,8 +123,14 @@ def k_means(descriptors: Tensor, k: int, iterations: int = 25, *, generator: tor
         "the data decide how many steps it takes",
         "find the centres before the export, and give them to vlad",
     )
-    if descriptors.dim() != 2 or not 1 <= k <= len(descriptors):
-        raise GeometryError(f"k is {k} for descriptors {tuple(descriptors.shape)}; give (M, D) and k from 1 to M")
+    if descriptors.dim() != 2 or not is_integer(k) or not 1 <= k <= len(descriptors):
+        raise GeometryError(f"k is {k!r} for descriptors {tuple(descriptors.shape)}; give (M, D) and k from 1 to M")
+    if descriptors.is_meta or torch.compiler.is_exporting() or is_transformed():
+        raise GeometryError("k_means takes as many steps as the numbers ask for; call it on numbers, before tracing")
+    return _centres(wide(descriptors), k, iterations, generator).to(descriptors.dtype)
+
+
+def _centres(descriptors: Tensor, k: int, iterations: int, generator: torch.Generator | None) -> Tensor:
     first = torch.randint(len(descriptors), (1,), generator=generator, device=descriptors.device)
     centres = descriptors[first]
     while len(centres) < k:

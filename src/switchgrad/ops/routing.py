@@ -54,6 +54,16 @@ def is_transformed() -> bool:
     )
 
 
+def is_mapped(tensor: Tensor) -> bool:
+    """Whether vmap stands for many tensors by this one, whose numbers nobody can look at."""
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    while not torch.compiler.is_compiling() and functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
+
+
 def route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Window) -> Tensor:
     """Every pooled cell's number, added to the input cell that won it; 0 elsewhere. The backward of max pooling.
 

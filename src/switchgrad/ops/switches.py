@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import Window
+from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.layout import code_dtype, no_winner
 from switchgrad.ops.placing import has_place, place
-from switchgrad.ops.routing import route, window_args
+from switchgrad.ops.routing import fold, is_transformed, route, unfold, window_args
 from switchgrad.ops.unpooling import unpool_by_indices
 
 
@@ -134,8 +136,8 @@ class Switches:
 
     def _check_codes(self) -> None:
         """Codes may come from outside (a file, another pooling): every one must name a cell of its window."""
-        if torch.compiler.is_compiling() or self.codes.is_meta:
-            return
+        if torch.compiler.is_compiling() or is_transformed() or self.codes.is_meta:
+            return  # nobody may look at the numbers; the kernels refuse foreign codes as well
         foreign = self.codes >= self.window.cells
         if self.codes.dtype != torch.uint8:
             foreign |= self.codes < -1
@@ -143,3 +145,15 @@ class Switches:
             raise GeometryError(
                 "some switches point outside their window or the input; use them with the pooling that made them"
             )
+
+
+def _indices_of_maps(
+    info: Any, in_dims: tuple[int | None, ...], codes: Tensor, size: Sequence[int], *window: Any
+) -> tuple[Tensor, int]:
+    """The rule of ``max_pool_indices`` for vmap: the mapped axis is one more axis of the batch."""
+    axes, spatial = codes.dim() - 1, len(size)
+    indices = torch.ops.switchgrad.max_pool_indices(fold(codes, in_dims[0], info.batch_size, spatial), size, *window)
+    return unfold(indices, info.batch_size, axes), 0
+
+
+torch.library.register_vmap("switchgrad::max_pool_indices", _indices_of_maps, lib=LIBRARY)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from switchgrad.ops.layout import in_layout_of
+from switchgrad.ops.linear_maps import lies_channels_last
 from switchgrad.ops.routing import fold, function, is_transformed, is_watched, unfold
 
 
@@ -16,11 +18,11 @@ def unpool_by_indices(values: Tensor, indices: Tensor, output_size: Sequence[int
 
     Index -1 means nowhere. Where several indices name one cell the last in row-major order stays (deterministic, on
     every device and for any number of threads), and only that one gets the gradient. An index beyond the output
-    raises an error that names it.
+    raises an error that names it. The layout is that of the values.
     """
     if is_watched(values):
         return function(_Unpool, _TransformedUnpool).apply(values, indices, tuple(output_size))
-    return torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
+    return _put(values, indices, output_size)
 
 
 def pick(tensor: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
@@ -33,6 +35,12 @@ def pick(tensor: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
     if is_watched(tensor):
         return _Pick.apply(tensor, indices, tuple(output_size))
     return torch.ops.switchgrad.max_unpool_pick(tensor, indices, dims)
+
+
+def _put(values: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
+    """The operator, which writes row by row, and its result in the layout of the values."""
+    put = torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
+    return in_layout_of(values, put) if lies_channels_last(values, len(output_size)) else put
 
 
 def _stayed(indices: Tensor, output_size: Sequence[int]) -> Tensor:
@@ -60,23 +68,25 @@ class _Pick(torch.autograd.Function):
 class _Unpool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, indices: Tensor, output_size: tuple[int, ...]) -> Tensor:  # pyright: ignore
-        ctx.output_size = output_size
+        ctx.output_size, ctx.channels_last = output_size, lies_channels_last(values, len(output_size))
         ctx.save_for_backward(indices)
-        return torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
+        return _put(values, indices, output_size)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
-        return pick(grad, ctx.saved_tensors[0], ctx.output_size), None, None
+        picked = pick(grad, ctx.saved_tensors[0], ctx.output_size)
+        return (picked.movedim(1, -1).contiguous().movedim(-1, 1) if ctx.channels_last else picked), None, None
 
 
 class _TransformedUnpool(torch.autograd.Function):
     @staticmethod
     def forward(values: Tensor, indices: Tensor, output_size: tuple[int, ...]) -> Tensor:  # pyright: ignore
-        return torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
+        return _put(values, indices, output_size)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:  # pyright: ignore
-        indices, ctx.output_size = inputs[1:]
+        values, indices, ctx.output_size = inputs
+        ctx.channels_last = lies_channels_last(values, len(ctx.output_size))
         ctx.save_for_backward(indices)
         ctx.save_for_forward(indices)
 

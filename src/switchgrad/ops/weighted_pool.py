@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import index
 
 import torch
 from torch import Tensor
@@ -138,7 +139,7 @@ def _by_distance(win: Window, sigma: float) -> tuple[float, ...]:
     return products(
         [
             [math.exp(-(((i - (r - 1) / 2) * d) ** 2) / (2 * sigma**2)) for i in range(r)]
-            for r, d in zip(win.kernel_size, win.dilation, strict=True)
+            for r, d in zip(map(index, win.kernel_size), map(index, win.dilation), strict=True)
         ]
     )
 

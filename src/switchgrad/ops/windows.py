@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding, Window, window
+from switchgrad.geometry import IntOrTuple, Padding, Window, is_integer, window
 
 FLOATS = frozenset((torch.float64, torch.float32, torch.float16, torch.bfloat16))
 
@@ -98,13 +100,19 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
+def without_autocast(tensor: Tensor) -> AbstractContextManager[Any]:
+    """While this lasts, what is computed with ``tensor`` keeps its precision, on devices that would lower it."""
+    device = tensor.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
 def per_axis(name: str, value: IntOrTuple, dims: int, minimum: int = 1) -> tuple[int, ...]:
     """One integer an axis from the short form, at least ``minimum`` each.
 
     >>> per_axis("output_size", 7, 2)
     (7, 7)
     """
-    values: Sequence[int] = (value,) * dims if isinstance(value, int) else tuple(value)
-    if len(values) != dims or any(isinstance(v, bool) or not hasattr(v, "__index__") or v < minimum for v in values):
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * dims
+    if len(values) != dims or not all(is_integer(v) and v >= minimum for v in values):
         raise GeometryError(f"{name} is {value!r}; give an integer of at least {minimum}, or {dims} of them")
-    return tuple(values)
+    return values

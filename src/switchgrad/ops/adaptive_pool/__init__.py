@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 OutputSize: TypeAlias = "int | Sequence[int | None] | None"
+_MOST = 2**31 - 1  # beyond it no result fits into a memory, and listing the windows would fill it first
 _MAX_POOL: dict[int, Any] = {1: max_pool1d, 2: max_pool2d, 3: max_pool3d}
 
 
@@ -158,4 +159,6 @@ def sizes(input: Tensor, output_size: OutputSize, dims: int) -> tuple[int, ...]:
             f"output_size is {output_size!r}; give an integer of at least 1 or None, or {dims} of them, one for each "
             "spatial axis"
         )
+    if any(p is not None and p > _MOST for p in given):
+        raise GeometryError(f"output_size is {output_size!r}; an axis has at most {_MOST} windows, so give fewer")
     return tuple(h if p is None else p for h, p in zip(input.shape[-dims:], given, strict=True))

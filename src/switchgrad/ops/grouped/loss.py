@@ -72,7 +72,7 @@ def _weights(losses: Tensor, ratio: float, p: float) -> Tensor:
     greatest = ordered[..., :1]
     if p == 1:
         weights = (torch.arange(n, device=losses.device) < m).to(losses.dtype).expand_as(ordered) / m
-    elif math.isinf(p):
+    elif p == math.inf:
         weights = torch.full_like(ordered, 1 / n)
     else:
         weights = _on_the_ball(ordered / torch.where(greatest > 0, greatest, 1), n, m, p)

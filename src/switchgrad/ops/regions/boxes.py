@@ -10,6 +10,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple
+from switchgrad.ops.routing import is_mapped
 from switchgrad.ops.windows import FLOATS, per_axis, wide
 
 Boxes: TypeAlias = "Tensor | Sequence[Tensor]"
@@ -33,6 +34,10 @@ def regions(name: str, input: Tensor, boxes: Boxes, output_size: IntOrTuple) -> 
             f"the boxes have shape {tuple(table.shape)}; give (K, 5) rows of picture and corners, or a list of (L, 4)"
         )
     table = table.to(wide(input))
+    if is_mapped(table):
+        raise GeometryError(
+            f"{name} was given boxes that vmap maps; map the features alone, or give the boxes of all in one table"
+        )
     if not torch.compiler.is_compiling() and not table.is_meta and table.shape[0]:
         _check_numbers(table, input.shape[0])
     return table, (rows, columns)

@@ -11,15 +11,16 @@ from torch import Tensor
 from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
 from switchgrad.ops.linear_maps import lies_channels_last
+from switchgrad.ops.regions.mapped import in_one_batch, stacked
 from switchgrad.ops.regions.weights import whole_cells
-from switchgrad.ops.routing import is_watched
+from switchgrad.ops.routing import function, is_watched
 from switchgrad.ops.windows import wide
 
 
 def region_maxima(input: Tensor, boxes: Tensor, places: tuple[int, int], scale: float) -> tuple[Tensor, Tensor]:
     """Values, and each winner's flat place in its map as int32 (-1 where a bin has no cell); only these are kept."""
     if is_watched(input):
-        return _Maxima.apply(input, boxes, places, scale)
+        return function(_Maxima, _TransformedMaxima).apply(input, boxes, places, scale)
     return torch.ops.switchgrad.roi_max(input, boxes, list(places), scale)
 
 
@@ -45,13 +46,13 @@ class _Maxima(torch.autograd.Function):
 
 def _route(pooled: Tensor, boxes: Tensor, winners: Tensor, size: tuple[int, ...], channels_last: bool) -> Tensor:
     if is_watched(pooled):
-        return _Route.apply(pooled, boxes, winners, size, channels_last)
+        return function(_Route, _TransformedRoute).apply(pooled, boxes, winners, size, channels_last)
     return torch.ops.switchgrad.roi_max_route(pooled, boxes, winners, list(size), channels_last)
 
 
 def _gather(input: Tensor, boxes: Tensor, winners: Tensor) -> Tensor:
     if is_watched(input):
-        return _Gather.apply(input, boxes, winners)
+        return function(_Gather, _TransformedGather).apply(input, boxes, winners)
     return torch.ops.switchgrad.roi_max_gather(input, boxes, winners)
 
 
@@ -79,6 +80,102 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
         boxes, winners = ctx.saved_tensors
         return _route(grad, boxes, winners, ctx.size, ctx.channels_last), None, None
+
+
+class _TransformedMaxima(torch.autograd.Function):
+    @staticmethod
+    def forward(  # pyright: ignore
+        input: Tensor, boxes: Tensor, places: tuple[int, int], scale: float
+    ) -> tuple[Tensor, Tensor]:
+        return torch.ops.switchgrad.roi_max(input, boxes, list(places), scale)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # pyright: ignore
+        input, boxes, _, _ = inputs
+        ctx.size, ctx.channels_last = tuple(input.shape), lies_channels_last(input, 2)
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(boxes, output[1])
+        ctx.save_for_forward(boxes, output[1])
+
+    backward = _Maxima.backward  # pyright: ignore[reportAssignmentType]
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor | None, *_: Any) -> tuple[Tensor | None, None]:  # pyright: ignore
+        return None if tangent is None else _gather(tangent, *ctx.saved_tensors), None
+
+    @staticmethod
+    def vmap(  # pyright: ignore
+        info: Any, in_dims: Any, input: Tensor, boxes: Tensor, places: tuple[int, int], scale: float
+    ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+        pictures = input.shape[0 if in_dims[0] != 0 else 1]
+        maps, table = in_one_batch(info.batch_size, in_dims, input, boxes, pictures)
+        values, winners = region_maxima(maps, table, places, scale)
+        return tuple(t.unflatten(0, (info.batch_size, -1)) for t in (values, winners)), (0, 0)  # pyright: ignore
+
+
+class _TransformedRoute(torch.autograd.Function):
+    @staticmethod
+    def forward(  # pyright: ignore
+        pooled: Tensor, boxes: Tensor, winners: Tensor, size: tuple[int, ...], channels_last: bool
+    ) -> Tensor:
+        return torch.ops.switchgrad.roi_max_route(pooled, boxes, winners, list(size), channels_last)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:  # pyright: ignore
+        _, boxes, winners, ctx.size, ctx.channels_last = inputs
+        ctx.save_for_backward(boxes, winners)
+        ctx.save_for_forward(boxes, winners)
+
+    backward = _Route.backward  # pyright: ignore[reportAssignmentType]
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
+        return _route(tangent, *ctx.saved_tensors, ctx.size, ctx.channels_last)
+
+    @staticmethod
+    def vmap(  # pyright: ignore
+        info: Any,
+        in_dims: Any,
+        pooled: Tensor,
+        boxes: Tensor,
+        winners: Tensor,
+        size: tuple[int, ...],
+        channels_last: bool,
+    ) -> tuple[Tensor, int]:
+        many = info.batch_size
+        grads, table = in_one_batch(many, in_dims, pooled, boxes, size[0])
+        places = stacked(many, in_dims[2], winners).flatten(0, 1)
+        routed = _route(grads, table, places, (many * size[0], *size[1:]), channels_last)
+        return routed.unflatten(0, (many, size[0])), 0
+
+
+class _TransformedGather(torch.autograd.Function):
+    @staticmethod
+    def forward(input: Tensor, boxes: Tensor, winners: Tensor) -> Tensor:  # pyright: ignore
+        return torch.ops.switchgrad.roi_max_gather(input, boxes, winners)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:  # pyright: ignore
+        input, boxes, winners = inputs
+        ctx.size, ctx.channels_last = tuple(input.shape), lies_channels_last(input, 2)
+        ctx.save_for_backward(boxes, winners)
+        ctx.save_for_forward(boxes, winners)
+
+    backward = _Gather.backward  # pyright: ignore[reportAssignmentType]
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
+        return _gather(tangent, *ctx.saved_tensors)
+
+    @staticmethod
+    def vmap(  # pyright: ignore
+        info: Any, in_dims: Any, input: Tensor, boxes: Tensor, winners: Tensor
+    ) -> tuple[Tensor, int]:
+        pictures = input.shape[0 if in_dims[0] != 0 else 1]
+        maps, table = in_one_batch(info.batch_size, in_dims, input, boxes, pictures)
+        places = stacked(info.batch_size, in_dims[2], winners).flatten(0, 1)
+        return _gather(maps, table, places).unflatten(0, (info.batch_size, -1)), 0
 
 
 # ---- what they mean ------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from switchgrad.errors import GeometryError
 from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.exporting import stable_sort
 from switchgrad.ops.regions.overlap import box_iou, exact
+from switchgrad.ops.routing import is_mapped
 
 _BLOCK = 256
 
@@ -50,6 +51,11 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 
 
 def _check(boxes: Tensor, scores: Tensor) -> None:
+    if boxes.is_meta or is_mapped(boxes) or is_mapped(scores):
+        raise GeometryError(
+            "nms was given tensors on meta or mapped by vmap; how many boxes stay depends on their numbers, so call it "
+            "on tensors with data, one set of boxes after the other"
+        )
     if boxes.dim() != 2 or boxes.shape[1] != 4 or scores.dim() != 1 or scores.shape[0] != boxes.shape[0]:
         raise GeometryError(
             f"boxes have shape {tuple(boxes.shape)} and scores {tuple(scores.shape)}; give (K, 4) and (K,)"

@@ -17,8 +17,9 @@ from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
 from switchgrad.ops.linear_maps import lies_channels_last
 from switchgrad.ops.regions import weights
-from switchgrad.ops.routing import is_watched
-from switchgrad.ops.windows import wide
+from switchgrad.ops.regions.mapped import in_one_batch
+from switchgrad.ops.routing import function, is_watched
+from switchgrad.ops.windows import wide, without_autocast
 
 Name = Literal["roi_align", "roi_average"]
 Options = tuple[Any, ...]  # what the operator takes beside the boxes; the last one says whether it is sensitive
@@ -28,7 +29,7 @@ _WEIGHTS = {"roi_align": weights.samples, "roi_average": weights.means}
 def region_sums(name: Name, input: Tensor, boxes: Tensor, places: tuple[int, int], options: Options) -> Tensor:
     """The sums, (K, C, P, Q), in the layout of the input. Linear in ``input``; backward is `region_spread`."""
     if is_watched(input):
-        return _Sums.apply(input, boxes, name, places, options)
+        return function(_Sums, _TransformedSums).apply(input, boxes, name, places, options)
     return _up(input, boxes, name, places, options)
 
 
@@ -37,7 +38,7 @@ def region_spread(
 ) -> Tensor:
     """Each pooled number added to the cells of its sum, times their weights: the adjoint of `region_sums`."""
     if is_watched(pooled):
-        return _Spread.apply(pooled, boxes, name, size, options, channels_last)
+        return function(_Spread, _TransformedSpread).apply(pooled, boxes, name, size, options, channels_last)
     return _down(pooled, boxes, name, size, options, channels_last)
 
 
@@ -89,6 +90,78 @@ class _Spread(torch.autograd.Function):
         return region_sums(ctx.name, grad, boxes, ctx.places, ctx.options), None, None, None, None, None
 
 
+class _TransformedSums(torch.autograd.Function):
+    @staticmethod
+    def forward(  # pyright: ignore
+        input: Tensor, boxes: Tensor, name: Name, places: tuple[int, int], options: Options
+    ) -> Tensor:
+        return _up(input, boxes, name, places, options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:  # pyright: ignore
+        input, boxes, ctx.name, ctx.places, ctx.options = inputs
+        ctx.size, ctx.channels_last = tuple(input.shape), lies_channels_last(input, 2)
+        ctx.save_for_backward(boxes)
+        ctx.save_for_forward(boxes)
+
+    backward = _Sums.backward  # pyright: ignore[reportAssignmentType]
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
+        return region_sums(ctx.name, tangent, ctx.saved_tensors[0], ctx.places, ctx.options)
+
+    @staticmethod
+    def vmap(  # pyright: ignore
+        info: Any,
+        in_dims: Any,
+        input: Tensor,
+        boxes: Tensor,
+        name: Name,
+        places: tuple[int, int],
+        options: Options,
+    ) -> tuple[Tensor, int]:
+        pictures = input.shape[0 if in_dims[0] != 0 else 1]
+        maps, table = in_one_batch(info.batch_size, in_dims, input, boxes, pictures)
+        return region_sums(name, maps, table, places, options).unflatten(0, (info.batch_size, -1)), 0
+
+
+class _TransformedSpread(torch.autograd.Function):
+    @staticmethod
+    def forward(  # pyright: ignore
+        pooled: Tensor, boxes: Tensor, name: Name, size: tuple[int, ...], options: Options, channels_last: bool
+    ) -> Tensor:
+        return _down(pooled, boxes, name, size, options, channels_last)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:  # pyright: ignore
+        pooled, boxes, ctx.name, ctx.size, ctx.options, ctx.channels_last = inputs
+        ctx.places = (pooled.shape[2], pooled.shape[3])
+        ctx.save_for_backward(boxes)
+        ctx.save_for_forward(boxes)
+
+    backward = _Spread.backward  # pyright: ignore[reportAssignmentType]
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
+        return region_spread(ctx.name, tangent, ctx.saved_tensors[0], ctx.size, ctx.options, ctx.channels_last)
+
+    @staticmethod
+    def vmap(  # pyright: ignore
+        info: Any,
+        in_dims: Any,
+        pooled: Tensor,
+        boxes: Tensor,
+        name: Name,
+        size: tuple[int, ...],
+        options: Options,
+        channels_last: bool,
+    ) -> tuple[Tensor, int]:
+        many = info.batch_size
+        grads, table = in_one_batch(many, in_dims, pooled, boxes, size[0])
+        spread = region_spread(name, grads, table, (many * size[0], *size[1:]), options, channels_last)
+        return spread.unflatten(0, (many, size[0])), 0
+
+
 # ---- what they mean ------------------------------------------------------------------------------------------------
 
 
@@ -120,7 +193,7 @@ def _sums(maps: Tensor, pictures: Tensor, rows: Tensor, columns: Tensor, sensiti
     channels = maps.shape[1] // (p * q) if sensitive else maps.shape[1]
     behind = maps.permute(0, 2, 3, 1).contiguous()
     pooled = torch.zeros((rows.shape[0], p, q, channels), dtype=rows.dtype, device=maps.device)
-    with torch.autocast(maps.device.type, enabled=False):
+    with without_autocast(maps):
         for k, n, ys, xs in _boxes(pictures, rows, columns):
             cut, down, across = behind[n, ys, xs], rows[k, :, ys], columns[k, :, xs]
             if sensitive:
@@ -138,7 +211,7 @@ def reference_spread(name: Name, pooled: Tensor, boxes: Tensor, size: Sequence[i
     rows, columns = _WEIGHTS[name](boxes, places, (height, width), *options)
     grads = wide(pooled).permute(0, 2, 3, 1).contiguous()
     total = torch.zeros((batch, height, width, channels), dtype=rows.dtype, device=pooled.device)
-    with torch.autocast(pooled.device.type, enabled=False):
+    with without_autocast(pooled):
         for k, n, ys, xs in _boxes(boxes[:, 0].to(torch.int64), rows, columns):
             down, across, grad = rows[k, :, ys], columns[k, :, xs], grads[k]
             if options[-1]:

@@ -18,7 +18,8 @@ def uniform(like: Tensor, shape: Sequence[int], samples: Tensor | None, generato
     """
     if samples is None:
         refuse_while_exporting(*AT_RANDOM)
-        return torch.rand(tuple(shape), dtype=like.dtype, device=like.device, generator=generator)
+        own = {} if generator is None else {"generator": generator}  # with the word, sizes may not stay open
+        return torch.rand(tuple(shape), dtype=like.dtype, device=like.device, **own)
     if generator is not None:
         raise GeometryError("samples and a generator are both given; the samples are the random numbers, give one")
     if tuple(samples.shape) != tuple(shape):

@@ -13,7 +13,7 @@ from torch.nn import functional
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Window, window
 from switchgrad.ops.layout import in_layout_of
-from switchgrad.ops.windows import check_floats, per_axis, wide
+from switchgrad.ops.windows import check_floats, per_axis, wide, without_autocast
 
 
 def avg_unpool2d(
@@ -205,7 +205,7 @@ def _avg_unpool(
 def _spread(pooled: Tensor, win: Window, size: Sequence[int]) -> Tensor:
     """The sum of the windows' values at each cell."""
     ones = pooled.new_ones((1, 1, *win.kernel_size))
-    with torch.autocast(pooled.device.type, enabled=False):
+    with without_autocast(pooled):
         laid = _TRANSPOSED[win.dims](pooled, ones, stride=win.stride)
     pads: list[int] = []
     for axis in reversed(range(win.dims)):
