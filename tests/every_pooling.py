@@ -1,12 +1,13 @@
 """Every pooling operator used at least once, on small inputs: what is asked of all of them walks through this table.
 
-`tests/export` exports each to ONNX, `tests/ops/test_every_pooling.py` compiles, exports and maps it.
+`tests/export` exports each to ONNX; `tests/ops/test_every_use.py` maps, differentiates, compiles and misuses it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ class Use:
     """One call: ``call(*inputs)``, of the operator ``name``; ``note`` tells uses of one operator apart.
 
     ``refused`` is a part of the sentence with which the export to ONNX is refused; None where it exports.
-    ``mapped`` says whether vmap over a new first axis of the first input makes sense. ``again`` marks the same
-    composition of PyTorch's operators over another number of axes: whoever pays by the use may leave it out.
+    ``mapped`` says whether vmap over a new first axis of the first input gives what a loop gives. ``again`` marks the
+    same composition of PyTorch's operators over another number of axes: whoever pays by the use may leave it out.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Use:
     refused: str | None = None
     mapped: bool = True
     again: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of the operator, by name; empty where it is composed
 
     def __str__(self) -> str:
         return f"{self.name}-{self.note}" if self.note else self.name
@@ -60,7 +62,8 @@ def use(name: str, *rest: Any, on: Tensor | None = None, note: str = "", **argum
         return getattr(ops, name)(x, *given, **keywords)
 
     tensors = (*(rest[i] for i in places), *(arguments[key] for key in named))
-    return Use(name, call, (x, *tensors), note, **chosen)
+    bound = inspect.signature(getattr(ops, name)).bind(x, *rest, **arguments).arguments
+    return Use(name, call, (x, *tensors), note, arguments=bound, **chosen)
 
 
 def each(stem: str, *rest: Any, dims: tuple[int, ...] = (1, 2, 3), **arguments: Any) -> list[Use]:
@@ -247,14 +250,14 @@ def _regions() -> list[Use]:
     bins = numbers(2, 8, 9, 8)
     many = numbers(40, 4, seed=3).abs().cumsum(1) * 2
     return [
-        use("roi_pool", BOXES, 2, mapped=False),
-        use("roi_pool", BOXES, (3, 2), 0.5, note="scaled", mapped=False),
-        use("roi_avg_pool", BOXES, 2, mapped=False),
-        use("roi_align", BOXES, 2, 0.5, mapped=False),
-        use("roi_align", BOXES, (2, 3), 1.0, 2, True, note="aligned", mapped=False),
-        use("ps_roi_pool", BOXES, 2, on=bins, mapped=False),
-        use("ps_roi_align", BOXES, 2, 1.0, 2, on=bins, mapped=False),
-        use("ps_roi_align", BOXES, 2, on=bins, note="adaptive", refused="give a sampling_ratio above 0", mapped=False),
+        use("roi_pool", BOXES, 2),
+        use("roi_pool", BOXES, (3, 2), 0.5, note="scaled"),
+        use("roi_avg_pool", BOXES, 2),
+        use("roi_align", BOXES, 2, 0.5),
+        use("roi_align", BOXES, (2, 3), 1.0, 2, True, note="aligned"),
+        use("ps_roi_pool", BOXES, 2, on=bins),
+        use("ps_roi_align", BOXES, 2, 1.0, 2, on=bins),
+        use("ps_roi_align", BOXES, 2, on=bins, note="adaptive", refused="give a sampling_ratio above 0"),
         use("nms", SCORES, 0.5, on=CORNERS, mapped=False),
         use("nms", numbers(40, seed=4), 0.3, on=many, note="many", mapped=False),
         use("batched_nms", SCORES, torch.tensor([0, 0, 1, 1]), 0.5, on=CORNERS, mapped=False),
@@ -270,19 +273,19 @@ def _fused() -> list[Use]:
     weight, bias = numbers(5, 4, 3, 3, seed=2), numbers(5, seed=3)
     rows = numbers(3, 8, seed=5)
     return [
-        use("conv_relu_max_pool2d", weight, bias, mapped=False),
+        use("conv_relu_max_pool2d", weight, bias),
         use("conv_relu_max_pool2d", weight, bias, padding=1, pool_size=3, pool_stride=2, ceil_mode=True, note="ceil"),
-        use("conv_relu_max_pool2d", weight, bias, negative_slope=0.1, note="leaky", mapped=False),
-        use("conv_relu_max_pool2d", weight, padding="same", stride=1, note="same", mapped=False),
-        use("conv_max_pool2d", weight, stride=2, mapped=False),
-        use("conv2d", weight, bias, padding=1, mapped=False),
-        use("conv2d", weight, bias, padding=1, algorithm="winograd2", note="winograd", mapped=False),
-        use("conv_bias_relu", weight, bias, padding=1, mapped=False),
+        use("conv_relu_max_pool2d", weight, bias, negative_slope=0.1, note="leaky"),
+        use("conv_relu_max_pool2d", weight, padding="same", stride=1, note="same"),
+        use("conv_max_pool2d", weight, stride=2),
+        use("conv2d", weight, bias, padding=1),
+        use("conv2d", weight, bias, padding=1, algorithm="winograd2", note="winograd"),
+        use("conv_bias_relu", weight, bias, padding=1),
         use("linear", rows, numbers(3), mapped=False),
         use("linear", rows, algorithm="streamed", on=numbers(5, 8), note="streamed", mapped=False),
         use("linear_relu", rows, numbers(3), algorithm="streamed", on=numbers(5, 8), mapped=False),
-        use("batch_norm_relu", *STATISTICS, mapped=False),
-        use("batch_norm_relu_max_pool2d", *STATISTICS, kernel_size=3, stride=2, padding=1, mapped=False),
+        use("batch_norm_relu", *STATISTICS),
+        use("batch_norm_relu_max_pool2d", *STATISTICS, kernel_size=3, stride=2, padding=1),
         use(
             "batch_norm_relu",
             *STATISTICS,

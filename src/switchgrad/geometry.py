@@ -19,6 +19,7 @@ from switchgrad.errors import GeometryError
 IntOrTuple: TypeAlias = "int | Sequence[int]"
 Pair: TypeAlias = tuple[int, int]
 Padding: TypeAlias = "int | Sequence[int] | Sequence[Pair] | str"
+MOST = 2**31 - 1  # cells along an axis: a window, a step or a result beyond it is a mistake
 
 
 def effective_kernel(kernel_size: int, dilation: int = 1) -> int:
@@ -263,7 +264,7 @@ def _window(dims: int, kernel_size: object, stride: object, padding: object, dil
     return result
 
 
-_cached_window = lru_cache(maxsize=1024)(_window)
+_cached_window = lru_cache(maxsize=1024, typed=True)(_window)  # typed, because True equals 1 and is refused
 
 
 def padding_too_large(axis: int, padding: Pair, span: int) -> str:
@@ -284,6 +285,8 @@ def _per_axis(name: str, value: object, dims: int, minimum: int) -> tuple[int, .
     integers = tuple(int(cast("int", v)) for v in values)
     if min(integers) < minimum:
         raise GeometryError(f"{name} is {value!r}; every entry must be at least {minimum}")
+    if max(integers) > MOST:
+        raise GeometryError(f"{name} is {value!r}; every entry must be at most 2^31 - 1")
     return integers
 
 

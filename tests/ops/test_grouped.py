@@ -200,7 +200,7 @@ def test_wrong_weights_are_seen() -> None:
         (lambda: ops.group_pool(torch.rand(1, 2, 4, 3, 3), "p6"), '"p4" or "p4m"'),
         (lambda: ops.group_pool(torch.rand(1, 2, 4, 3, 3), "p4", over="mirrors"), "no mirrors"),
         (lambda: ops.maxout(torch.rand(1, 3), 2), "multiple of 2 channels"),
-        (lambda: ops.maxout(torch.rand(1, 3), 0), "maxout of 0 pieces"),
+        (lambda: ops.maxout(torch.rand(1, 3), 0), "pieces is 0; give an integer of at least 1"),
         (lambda: ops.maxout(torch.ones(1, 4, dtype=torch.int32)), "floating-point"),
         (lambda: ops.loss_max_pool(torch.rand(3), ratio=0.0), "ratio is 0.0"),
         (lambda: ops.loss_max_pool(torch.rand(3), p=0.5), "p 0.5"),

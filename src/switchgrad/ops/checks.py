@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.geometry import is_integer
 
 FLOATS = frozenset((torch.float64, torch.float32, torch.float16, torch.bfloat16))
+
+
+def check_tensor(given: object, name: str) -> None:
+    """Refuse what is no tensor."""
+    if not isinstance(given, Tensor):
+        raise GeometryError(f"{name} is {given!r}, a {type(given).__name__}; give a tensor")
+
+
+def number(value: Any, name: str) -> float:
+    """``value``, if it is a number."""
+    if not isinstance(value, (int, float)) and not (hasattr(value, "__float__") and not isinstance(value, str)):
+        raise GeometryError(f"{name} is {value!r}, a {type(value).__name__}; give a number")
+    return value
+
+
+def count(value: Any, name: str, least: int = 1) -> int:
+    """``value``, if it is an integer and not too small."""
+    if not is_integer(value) or value < least:
+        raise GeometryError(f"{name} is {value!r}; give an integer of at least {least}")
+    return value
+
+
+def integers(value: Any, name: str, axes: int) -> list[int]:
+    """``value`` as integers: those of the last ``axes`` axes, or a whole shape."""
+    if not isinstance(value, Sequence) or not all(map(is_integer, cast("Sequence[object]", value))):
+        raise GeometryError(f"{name} is {value!r}; give {axes} integers or the whole shape")
+    return list(cast("Sequence[int]", value))
 
 
 def check_floats(input: Tensor, dims: int, name: str) -> None:
@@ -22,6 +53,7 @@ def check_floats(input: Tensor, dims: int, name: str) -> None:
 
 def check_axes(input: Tensor, dims: int, name: str) -> None:
     """Refuse inputs that have the wrong number of axes or an empty axis besides the batch."""
+    check_tensor(input, f"the input of {name}")
     if input.dim() not in (dims + 1, dims + 2):
         raise GeometryError(
             f"{name} takes an input of {dims + 1} or {dims + 2} axes (without or with a batch); this one has "

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from switchgrad.errors import GeometryError
 from switchgrad.ops.avg_pool.reference import wide
-from switchgrad.ops.checks import FLOATS
+from switchgrad.ops.checks import FLOATS, check_tensor, number
 from switchgrad.ops.lp_pool import checked_norm, lp_root, lp_terms
 from switchgrad.ops.max_pool import max_pool1d
 
@@ -43,7 +43,8 @@ def global_avg_pool(input: Tensor, keepdim: bool = False) -> Tensor:
     >>> global_avg_pool(torch.rand(16, 64, 7, 7)).shape
     torch.Size([16, 64])
     """
-    return input.mean(_spatial(input, "global_avg_pool"), keepdim=keepdim)
+    axes = _spatial(input, "global_avg_pool")
+    return input.mean(axes, keepdim=keepdim)
 
 
 def global_avg_pool_linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -64,11 +65,14 @@ def global_avg_pool_linear(input: Tensor, weight: Tensor, bias: Tensor | None = 
     tensor([[11.5000]])
     """
     axes = _spatial(input, "global_avg_pool_linear")
+    check_tensor(weight, "weight")
     if weight.dim() != 2 or weight.shape[1] != input.shape[1]:
         raise GeometryError(
             f"the weight has shape {tuple(weight.shape)} and the input {tuple(input.shape)}; give a weight (K, C) of "
             f"as many columns as there are channels, {input.shape[1]}"
         )
+    if bias is not None:
+        check_tensor(bias, "bias")
     if bias is not None and tuple(bias.shape) != tuple(weight.shape[:1]):
         raise GeometryError(
             f"the bias has shape {tuple(bias.shape)}; give one number for each of the {weight.shape[0]} rows of weight"
@@ -83,7 +87,8 @@ def global_sum_pool(input: Tensor, keepdim: bool = False) -> Tensor:
     >>> global_sum_pool(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
     tensor([[12.]])
     """
-    return input.sum(_spatial(input, "global_sum_pool"), keepdim=keepdim)
+    axes = _spatial(input, "global_sum_pool")
+    return input.sum(axes, keepdim=keepdim)
 
 
 def global_max_pool(input: Tensor, keepdim: bool = False, *, return_indices: bool = False) -> Any:
@@ -141,9 +146,9 @@ def gem_pool(input: Tensor, p: Tensor | float = 3.0, eps: float = 1e-6, keepdim:
     tensor([[3.9724]])
     """
     axes = _spatial(input, "gem_pool")
-    if not eps > 0:
+    if not number(eps, "eps") > 0:
         raise GeometryError(f"eps is {eps}; the generalised mean needs numbers above 0, so give a small one")
-    if not isinstance(p, Tensor) and p == 0:
+    if not isinstance(p, Tensor) and number(p, "p") == 0:
         raise GeometryError("p is 0; the generalised mean needs another power, for example 1 (mean) or 3")
     power = p.reshape(-1, *[1] * len(axes)) if isinstance(p, Tensor) else p
     cells = input.to(wide(input.dtype)).clamp_min(eps)
@@ -155,6 +160,7 @@ def gem_pool(input: Tensor, p: Tensor | float = 3.0, eps: float = 1e-6, keepdim:
 
 def _spatial(input: Tensor, name: str) -> list[int]:
     """The spatial axes, once the input is known to have maps of floating-point numbers."""
+    check_tensor(input, f"the input of {name}")
     if input.dim() < 3 or 0 in input.shape[1:]:
         raise GeometryError(
             f"{name} takes an input (N, C, ...) of 3 axes or more, none but the batch empty; this one has shape "

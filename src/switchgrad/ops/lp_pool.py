@@ -13,7 +13,7 @@ from switchgrad.geometry import IntOrTuple, Padding, window
 from switchgrad.ops import lp_fused
 from switchgrad.ops.avg_pool import sum_pool1d, sum_pool2d, sum_pool3d
 from switchgrad.ops.avg_pool.reference import wide
-from switchgrad.ops.checks import check_floats
+from switchgrad.ops.checks import check_floats, number
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 
 __all__ = ["lp_pool1d", "lp_pool2d", "lp_pool3d", "lp_root", "lp_terms"]
@@ -128,7 +128,7 @@ def _lp_pool(
 
 def checked_norm(norm_type: float) -> float:
     """``norm_type`` as p, once it is known to be above 0."""
-    p = float(norm_type)
+    p = float(number(norm_type, "norm_type"))
     if not p > 0:
         raise GeometryError(f"norm_type is {norm_type}; give a number above 0, or inf for the largest absolute value")
     return p

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, window
+from switchgrad.ops.checks import check_tensor, integers
 from switchgrad.ops.max_pool import check_input
 from switchgrad.ops.placed import PlacedSwitches
 from switchgrad.ops.switches import Switches
@@ -97,6 +98,7 @@ def _max_unpool(
     check_input(input, dims)
     if isinstance(indices, (Switches, PlacedSwitches)):
         return _from_switches(dims, input, indices, output_size)
+    check_tensor(indices, "indices")
     if kernel_size is None:
         raise GeometryError("kernel_size is missing; it is needed with indices (Switches know their own window)")
     return unpool_by_indices(
@@ -131,7 +133,7 @@ def _output_size(
     ]
     if output_size is None:
         return usual
-    wanted = list(output_size)[-dims:]
+    wanted = integers(output_size, "output_size", dims)[-dims:]
     fits = len(output_size) >= dims and all(abs(w - u) < s for w, u, s in zip(wanted, usual, win.stride, strict=True))
     if not fits:
         raise GeometryError(

@@ -19,6 +19,7 @@ from switchgrad.ops.adaptive_pool import (
     adaptive_max_pool2d,
     adaptive_max_pool3d,
 )
+from switchgrad.ops.checks import check_tensor, number
 from switchgrad.ops.exporting import refuse_while_exporting
 from switchgrad.ops.routing import is_transformed
 from switchgrad.ops.windows import wide
@@ -49,6 +50,7 @@ def spatial_pyramid_pool(input: Tensor, levels: Sequence[int] = (4, 2, 1), mode:
     >>> spatial_pyramid_pool(torch.tensor([[[1.0, 4.0, 3.0, 2.0]]]), (2, 1))
     tensor([[4., 3., 4.]])
     """
+    check_tensor(input, "the input of spatial_pyramid_pool")
     dims = input.dim() - 2
     if dims not in (1, 2, 3):
         raise GeometryError(f"spatial_pyramid_pool takes (N, C) and 1 to 3 spatial axes, not {tuple(input.shape)}")
@@ -83,6 +85,8 @@ def vlad(descriptors: Tensor, codebook: Tensor, alpha: float | None = None, norm
     >>> vlad(x, torch.tensor([[0.0, 0.0], [5.0, 4.0]]), normalise=False)
     tensor([[0., 3., 0., 1.]])
     """
+    check_tensor(descriptors, "descriptors")
+    check_tensor(codebook, "codebook")
     fits = descriptors.dim() == 3 and codebook.dim() == 2 and descriptors.shape[-1] == codebook.shape[-1]
     if not fits or 0 in codebook.shape:
         raise GeometryError(
@@ -96,7 +100,7 @@ def vlad(descriptors: Tensor, codebook: Tensor, alpha: float | None = None, norm
     if alpha is None:
         share = functional.one_hot(far.detach().argmin(-1), len(centres)).to(x.dtype)
     else:
-        share = (-alpha * far).softmax(-1)
+        share = (-number(alpha, "alpha") * far).softmax(-1)
     parts = share.transpose(1, 2) @ x - share.sum(1).unsqueeze(-1) * centres
     if normalise:
         parts = functional.normalize(functional.normalize(parts, dim=-1).flatten(1), dim=-1)
@@ -123,6 +127,7 @@ def k_means(descriptors: Tensor, k: int, iterations: int = 25, *, generator: tor
         "the data decide how many steps it takes",
         "find the centres before the export, and give them to vlad",
     )
+    check_tensor(descriptors, "descriptors")
     if descriptors.dim() != 2 or not is_integer(k) or not 1 <= k <= len(descriptors):
         raise GeometryError(f"k is {k!r} for descriptors {tuple(descriptors.shape)}; give (M, D) and k from 1 to M")
     if descriptors.is_meta or torch.compiler.is_exporting() or is_transformed():

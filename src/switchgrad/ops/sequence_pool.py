@@ -11,11 +11,11 @@ from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple
 from switchgrad.ops.adaptive_pool import adaptive_max_pool1d
 from switchgrad.ops.avg_pool.reference import wide
-from switchgrad.ops.checks import check_floats
+from switchgrad.ops.checks import check_floats, check_tensor, count
 from switchgrad.ops.exporting import stable_sort
 from switchgrad.ops.global_pool import global_max_pool
 from switchgrad.ops.lp_pool import checked_norm, lp_root, lp_terms
-from switchgrad.ops.max_pool import max_pool1d
+from switchgrad.ops.max_pool import DTYPES, max_pool1d
 
 __all__ = [
     "avg_over_time",
@@ -122,7 +122,10 @@ def k_max_pool(input: Tensor, k: int, *, return_indices: bool = False) -> Tensor
     >>> k_max_pool(torch.tensor([[4.0, 1.0, 7.0, 5.0, 5.0]]), 2, return_indices=True)[1]
     tensor([[2, 3]])
     """
-    if input.dim() < 1 or not 1 <= k <= input.shape[-1]:
+    check_tensor(input, "the input of k_max_pool")
+    if not (input.is_floating_point() or input.dtype in DTYPES):
+        raise GeometryError(f"the input has dtype {input.dtype}; k_max_pool takes the dtypes of max_pool1d")
+    if input.dim() < 1 or not 1 <= count(k, "k") <= input.shape[-1]:
         raise GeometryError(
             f"k is {k} for an input of shape {tuple(input.shape)}; give 1 to {input.shape[-1] if input.dim() else 0}, "
             "the length of its last axis"
@@ -179,12 +182,14 @@ def k_range_max_pool(input: Tensor, k: int, stride: IntOrTuple | None = None) ->
 def _valid(input: Tensor, lengths: Tensor | None, mask: Tensor | None, name: str) -> Tensor | None:
     """Booleans (N, 1, L), True where a step counts; None where all do."""
     check_floats(input, 1, name)
+    check_tensor(input, f"the input of {name}")
     if input.dim() != 3:
         raise GeometryError(f"{name} takes an input (N, C, L); this one has shape {tuple(input.shape)}")
     if lengths is not None and mask is not None:
         raise GeometryError("lengths and mask are both given; give one of them")
     batch, steps = input.shape[0], input.shape[-1]
     if mask is not None:
+        check_tensor(mask, "mask")
         if mask.dtype != torch.bool or tuple(mask.shape) != (batch, steps):
             raise GeometryError(
                 f"mask has shape {tuple(mask.shape)} and dtype {mask.dtype}; give booleans of shape {(batch, steps)}"
@@ -192,6 +197,7 @@ def _valid(input: Tensor, lengths: Tensor | None, mask: Tensor | None, name: str
         return mask.unsqueeze(1)
     if lengths is None:
         return None
+    check_tensor(lengths, "lengths")
     if lengths.dtype not in (torch.int64, torch.int32) or tuple(lengths.shape) != (batch,):
         raise GeometryError(
             f"lengths have shape {tuple(lengths.shape)} and dtype {lengths.dtype}; give {batch} integers, one each"

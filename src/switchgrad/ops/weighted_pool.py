@@ -13,7 +13,7 @@ from torch.nn import Parameter, functional
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window, window
 from switchgrad.ops import linear_maps
-from switchgrad.ops.checks import check_floats
+from switchgrad.ops.checks import check_floats, number
 from switchgrad.ops.filter_pool import ZEROS, Filter, products
 from switchgrad.ops.routing import is_watched
 
@@ -134,7 +134,7 @@ def _weighted(
 
 
 def _by_distance(win: Window, sigma: float) -> tuple[float, ...]:
-    if not sigma > 0:
+    if not number(sigma, "sigma") > 0:
         raise GeometryError(f"sigma is {sigma}; give a distance in cells above 0")
     return products(
         [

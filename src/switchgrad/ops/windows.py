@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding, Window, is_integer, window
+from switchgrad.geometry import MOST, IntOrTuple, Padding, Window, is_integer, window
+from switchgrad.ops.checks import check_tensor
 
 FLOATS = frozenset((torch.float64, torch.float32, torch.float16, torch.bfloat16))
 
@@ -82,6 +83,7 @@ def checked_window(
 
 def check_floats(name: str, input: Tensor, dims: int) -> None:
     """Refuse inputs with the wrong number of axes, with an empty one beside the batch, or without fractions."""
+    check_tensor(input, f"the input of {name}")
     if input.dim() not in (dims + 1, dims + 2):
         raise GeometryError(
             f"{name} takes an input of {dims + 1} or {dims + 2} axes (without or with a batch); this one has shape "
@@ -113,6 +115,6 @@ def per_axis(name: str, value: IntOrTuple, dims: int, minimum: int = 1) -> tuple
     (7, 7)
     """
     values = tuple(value) if isinstance(value, Sequence) else (value,) * dims
-    if len(values) != dims or not all(is_integer(v) and v >= minimum for v in values):
+    if len(values) != dims or not all(is_integer(v) and minimum <= v <= MOST for v in values):
         raise GeometryError(f"{name} is {value!r}; give an integer of at least {minimum}, or {dims} of them")
     return values

@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.geometry import MOST, is_integer
 from switchgrad.ops import linear_maps
 from switchgrad.ops.adaptive_pool.average import AdaptiveAveragePooling, fixed_bins
 from switchgrad.ops.adaptive_pool.maximum import maxima, maxima_and_indices
 from switchgrad.ops.checks import check_axes, check_floats
 from switchgrad.ops.exporting import is_exporting
-from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
+from switchgrad.ops.max_pool import check_input, max_pool1d, max_pool2d, max_pool3d
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -25,7 +26,6 @@ __all__ = [
 ]
 
 OutputSize: TypeAlias = "int | Sequence[int | None] | None"
-_MOST = 2**31 - 1  # beyond it no result fits into a memory, and listing the windows would fill it first
 _MAX_POOL: dict[int, Any] = {1: max_pool1d, 2: max_pool2d, 3: max_pool3d}
 
 
@@ -134,6 +134,7 @@ def _average(input: Tensor, output_size: OutputSize, dims: int) -> Tensor:
 
 def _maximum(input: Tensor, output_size: OutputSize, dims: int, return_indices: bool, return_switches: bool) -> Any:
     check_axes(input, dims, f"adaptive_max_pool{dims}d")
+    check_input(input, dims)
     places = sizes(input, output_size, dims)
     size = tuple(input.shape[-dims:])
     if is_exporting():
@@ -154,11 +155,11 @@ def sizes(input: Tensor, output_size: OutputSize, dims: int) -> tuple[int, ...]:
     given = list(output_size) if isinstance(output_size, Sequence) else [output_size] * dims
     if len(given) == 1:
         given = given * dims
-    if len(given) != dims or any(p is not None and (isinstance(p, bool) or int(p) < 1) for p in given):
+    if len(given) != dims or any(p is not None and not (is_integer(p) and p >= 1) for p in given):
         raise GeometryError(
             f"output_size is {output_size!r}; give an integer of at least 1 or None, or {dims} of them, one for each "
             "spatial axis"
         )
-    if any(p is not None and p > _MOST for p in given):
-        raise GeometryError(f"output_size is {output_size!r}; an axis has at most {_MOST} windows, so give fewer")
+    if any(p is not None and p > MOST for p in given):
+        raise GeometryError(f"output_size is {output_size!r}; an axis has at most {MOST} windows, so give fewer")
     return tuple(h if p is None else p for h, p in zip(input.shape[-dims:], given, strict=True))

@@ -13,6 +13,7 @@ from switchgrad.geometry import IntOrTuple, Padding, Window, window
 from switchgrad.ops.batch_norm import reference
 from switchgrad.ops.batch_norm import registration as registration
 from switchgrad.ops.batch_norm.autograd import BatchNormReLU, BatchNormReLUMaxPool, chain
+from switchgrad.ops.checks import check_tensor
 from switchgrad.ops.max_pool import max_pool2d
 from switchgrad.ops.override import overridable
 from switchgrad.ops.routing import is_transformed, is_watched, window_args
@@ -125,6 +126,7 @@ def batch_norm_relu_max_pool2d(
     >>> batch_norm_relu_max_pool2d(x, torch.ones(1), torch.ones(1), eps=0.0, kernel_size=2)
     tensor([[[[2.]]]])
     """
+    check_tensor(input, "the input of batch_norm_relu_max_pool2d")
     if input.dim() != 4:
         raise GeometryError(
             f"batch_norm_relu_max_pool2d takes an input of shape (N, C, H, W); this one has {tuple(input.shape)}"
@@ -180,6 +182,7 @@ def check(
     training: bool,
 ) -> int:
     """Refuse what does not fit; the number of values a channel has."""
+    check_tensor(input, "the input of batch normalisation")
     if input.dim() < 2 or input.shape[1] == 0:
         raise GeometryError(
             f"batch normalisation takes an input of shape (N, C, ...) with 1 channel or more; this one has "
@@ -191,6 +194,8 @@ def check(
         )
     given = {"running_mean": mean, "running_var": var, "weight": weight, "bias": bias}
     for name, numbers in given.items():
+        if numbers is not None:
+            check_tensor(numbers, name)
         if numbers is not None and tuple(numbers.shape) != (input.shape[1],):
             raise GeometryError(
                 f"{name} has shape {tuple(numbers.shape)} and the input {input.shape[1]} channels; give one number "
@@ -198,6 +203,8 @@ def check(
             )
     if not training and (mean is None or var is None):
         raise GeometryError("evaluation needs running_mean and running_var; give both, or set training=True")
+    if training and mean is not None and mean.dtype not in (torch.float32, torch.float64):
+        raise GeometryError(f"running_mean has dtype {mean.dtype}; running statistics move in float64 or float32")
     count = math.prod(input.shape) // input.shape[1]
     if training and count < 2:
         raise GeometryError(

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding, Window, window
+from switchgrad.geometry import MOST, IntOrTuple, Padding, Window, window
 from switchgrad.kernels.cuda import DEVICES
+from switchgrad.ops.checks import FLOATS, check_tensor, count, number
 from switchgrad.ops.conv_pool import registration as registration
 from switchgrad.ops.conv_pool.autograd import ConvArgs, ConvMaxPool
 from switchgrad.ops.conv_pool.reference import padded
@@ -112,7 +113,7 @@ def conv_relu_max_pool2d(
     >>> w.grad.shape
     torch.Size([4, 3, 3, 3])
     """
-    if not 0 <= negative_slope < math.inf:
+    if not 0 <= number(negative_slope, "negative_slope") < math.inf:
         raise GeometryError(
             f"negative_slope is {negative_slope}; the maximum commutes with finite slopes of 0 or more, so give one "
             "or call conv2d, the activation and max_pool2d"
@@ -284,6 +285,14 @@ class _Block:
         groups: int,
         relu: bool,
     ) -> None:
+        for given, name in ((input, "the input"), (weight, "weight"), (bias, "bias")):
+            if given is not None or name != "bias":
+                check_tensor(given, name)
+        count(groups, "groups", least=-MOST)  # too small is said with the channels
+        if input.dtype not in FLOATS:
+            raise GeometryError(
+                f"the input has dtype {input.dtype}; a convolution takes float64, float32, float16 or bfloat16"
+            )
         shapes = input.shape, weight.shape, None if bias is None else bias.shape
         found = _remembered(_cached_geometry, _geometry, *shapes, stride, padding, dilation, groups)
         self.size, self.conv, self.dilation, beyond = found

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.ops.checks import check_tensor, number
 from switchgrad.ops.counted import new_seed
 from switchgrad.ops.dropout import registration as registration
 from switchgrad.ops.dropout.autograd import BiasReLUDropout, Dropout
@@ -87,6 +88,8 @@ def bias_relu_dropout(
     tensor([[0., 3.]])
     """
     _check(input, p)
+    if bias is not None:
+        check_tensor(bias, "bias")
     if bias is not None and (input.dim() < 2 or tuple(bias.shape) != (input.shape[1],)):
         raise GeometryError(
             f"the bias has shape {tuple(bias.shape)} and the input {tuple(input.shape)}; give one number for each "
@@ -117,7 +120,8 @@ def _restored(values: Tensor, back: list[int] | None) -> Tensor:
 
 
 def _check(input: Tensor, p: float) -> None:
-    if not 0 <= p <= 1:
+    check_tensor(input, "the input of dropout")
+    if not 0 <= number(p, "p") <= 1:
         raise GeometryError(f"p is {p}; the probability of dropping an element must be from 0 to 1")
     if not input.dtype.is_floating_point:
         raise GeometryError(f"the input has dtype {input.dtype}; dropout takes float64, float32, float16 or bfloat16")

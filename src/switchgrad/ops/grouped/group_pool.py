@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import window
+from switchgrad.geometry import is_integer, window
+from switchgrad.ops.checks import check_tensor, count
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.max_pool.autograd import pool
 from switchgrad.ops.windows import FLOATS, wide
@@ -52,7 +53,8 @@ def group_pool(input: Tensor, group: Group, over: Over = "group", mode: Mode = "
         )
     if over == "mirrors" and group == "p4":
         raise GeometryError('the group "p4" has no mirrors; pool over the "group"')
-    if not -input.dim() <= dim < input.dim() or input.shape[dim] != order or input.dtype not in FLOATS:
+    check_tensor(input, "the input of group_pool")
+    if not _has_axis(input, dim) or input.shape[dim] != order or input.dtype not in FLOATS:
         raise GeometryError(
             f"the input is {tuple(input.shape)} of {input.dtype}; the group {group} needs {order} maps of "
             f"floating-point numbers along axis {dim}"
@@ -83,7 +85,9 @@ def maxout(input: Tensor, pieces: int = 2, dim: int = 1) -> Tensor:
     >>> maxout(torch.tensor([[1.0, 4.0, 3.0, 2.0]]))
     tensor([[4., 3.]])
     """
-    if not -input.dim() <= dim < input.dim() or pieces < 1 or input.shape[dim] % pieces or input.shape[dim] == 0:
+    check_tensor(input, "the input of maxout")
+    count(pieces, "pieces")
+    if not _has_axis(input, dim) or input.shape[dim] % pieces or input.shape[dim] == 0:
         raise GeometryError(
             f"the input is {tuple(input.shape)}; maxout of {pieces} pieces wants a multiple of {max(pieces, 1)} "
             f"channels along axis {dim}"
@@ -104,3 +108,7 @@ def _pooled(input: Tensor, dim: int, mode: Mode) -> Tensor:
     if columns.numel() == 0:
         return input.amax(dim)
     return pool(columns, window(2, (input.shape[dim], 1))).reshape(*before, *after)
+
+
+def _has_axis(input: Tensor, dim: int) -> bool:
+    return is_integer(dim) and -input.dim() <= dim < input.dim()

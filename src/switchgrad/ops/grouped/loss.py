@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.ops.checks import check_tensor, number
 from switchgrad.ops.exporting import stable_sort
 from switchgrad.ops.windows import FLOATS, wide
 
@@ -51,7 +52,8 @@ def loss_max_weights(losses: Tensor, ratio: float = 0.3, p: float = 1.7, per_sam
     >>> loss_max_weights(torch.tensor([0.0, 1.0, 2.0, 5.0]), ratio=0.5, p=1.0)
     tensor([0.0000, 0.0000, 0.5000, 0.5000])
     """
-    if not 0 < ratio <= 1 or not p >= 1:
+    check_tensor(losses, "losses")
+    if not 0 < number(ratio, "ratio") <= 1 or not number(p, "p") >= 1:
         raise GeometryError(f"ratio is {ratio} and p {p}; give a ratio in (0, 1] and p of at least 1")
     if losses.dtype not in FLOATS or losses.numel() == 0 or (per_sample and losses.dim() < 2):
         raise GeometryError(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, fitting
+from switchgrad.ops.checks import check_tensor
 from switchgrad.ops.max_pool import registration as registration  # what the operators mean on every device
 from switchgrad.ops.max_pool.autograd import pool, pool_with_codes
 from switchgrad.ops.override import overridable
@@ -149,6 +150,7 @@ def _max_pool(
 
 def check_input(input: Tensor, dims: int) -> None:
     """Refuse inputs that have the wrong number of axes, no channels, or a dtype without an order."""
+    check_tensor(input, f"the input of max_pool{dims}d")
     if input.dim() not in (dims + 1, dims + 2):
         raise GeometryError(
             f"max_pool{dims}d takes an input of {dims + 1} or {dims + 2} axes (without or with a batch); this one has "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.ops.checks import check_tensor, number
 from switchgrad.ops.windows import FLOATS, wide
 
 
@@ -65,10 +67,12 @@ def auto_pooling_loss(frames: Tensor, logits: Tensor, coherence: float = 1.0) ->
     back = (pooled.unsqueeze(-1) * means).sum(-2)
     reconstruction = (x - back).square().sum(-1).mean()
     change = pooled.diff(dim=-2).square().sum(-1).mean()
-    return reconstruction + coherence * change
+    return torch.add(reconstruction, change, alpha=number(coherence, "coherence"))
 
 
 def _check(input: Tensor, logits: Tensor) -> None:
+    check_tensor(input, "the features")
+    check_tensor(logits, "logits")
     if input.dim() < 1 or logits.dim() != 2 or logits.shape[1] != input.shape[-1] or input.dtype not in FLOATS:
         raise GeometryError(
             f"the features are {tuple(input.shape)} of {input.dtype} and the logits {tuple(logits.shape)}; give "

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
+from switchgrad.ops.checks import number
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.windows import checked_window, windows
 
@@ -84,7 +85,7 @@ def general_pool3d(
 
 
 def _general(input: Tensor, function: Callable[[Tensor], Tensor], win: Window, fill: float) -> Tensor:
-    laid = windows(input, win, fill)
+    laid = windows(input, win, number(fill, "fill"))
     pooled = function(laid)
     if pooled.shape != laid.shape[:-1]:
         raise GeometryError(

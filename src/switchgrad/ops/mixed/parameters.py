@@ -7,17 +7,19 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import Window
+from switchgrad.ops.checks import check_tensor, number
 from switchgrad.ops.windows import wide
 
 
 def proportions(mixing: Tensor | float, input: Tensor, win: Window) -> Tensor:
     """One number a window, ready to broadcast against the pooled map."""
-    given = mixing if isinstance(mixing, Tensor) else torch.tensor(mixing)
+    given = mixing if isinstance(mixing, Tensor) else torch.tensor(number(mixing, "mixing"), device=input.device)
     return _shared("mixing", given.to(wide(input)), input, win)
 
 
 def masks(name: str, weights: Tensor, input: Tensor, win: Window) -> Tensor:
     """One number a cell of a window, ready to broadcast against `windows`."""
+    check_tensor(weights, name)
     if weights.shape[-win.dims :] != win.kernel_size:
         raise GeometryError(
             f"{name} has shape {tuple(weights.shape)}; its last axes must be those of the window, {win.kernel_size}"

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.ops.checks import check_tensor, number
 from switchgrad.ops.windows import FLOATS, wide
 
 
@@ -36,7 +37,7 @@ def auto_pool(input: Tensor, alpha: Tensor | float, mask: Tensor | None = None) 
     """
     _check("auto_pool", input, 1)
     x = wide(input)
-    softness = torch.as_tensor(alpha).to(x)
+    softness = _parameter(alpha, "alpha", x)
     if softness.dim() > 1 or (softness.dim() == 1 and softness.shape[0] not in (1, input.shape[-2])):
         raise GeometryError(f"alpha has shape {tuple(softness.shape)}; give a number or ({input.shape[-2]},)")
     softness = softness.reshape(*softness.shape, 1)
@@ -74,6 +75,7 @@ def expectation_pool(input: Tensor, m: Tensor | float = 1.0, above_mean: bool = 
     >>> [round(expectation_pool(x, m).item(), 4) for m in (0.0, 1.0, 20.0)], expectation_pool(x, above_mean=True).item()
     ([2.0, 4.8957, 5.0], 5.0)
     """
+    check_tensor(input, "the input of expectation_pool")
     dims = input.dim() - 2
     if dims not in (1, 2, 3):
         raise GeometryError(
@@ -81,7 +83,7 @@ def expectation_pool(input: Tensor, m: Tensor | float = 1.0, above_mean: bool = 
         )
     _check("expectation_pool", input, dims)
     x = wide(input).flatten(2)
-    sharpness = torch.as_tensor(m).to(x)
+    sharpness = _parameter(m, "m", x)
     if sharpness.dim() > 1 or (sharpness.dim() == 1 and sharpness.shape[0] not in (1, input.shape[1])):
         raise GeometryError(f"m has shape {tuple(sharpness.shape)}; give a number or ({input.shape[1]},)")
     logits = sharpness.reshape(*sharpness.shape, 1) * x
@@ -95,7 +97,14 @@ def _expectation(x: Tensor, logits: Tensor) -> Tensor:
     return (logits.softmax(-1) * x).sum(-1)
 
 
+def _parameter(given: Tensor | float, name: str, x: Tensor) -> Tensor:
+    """A number or a tensor of them in the dtype and on the device of ``x``."""
+    tensor = given if isinstance(given, Tensor) else torch.tensor(number(given, name), device=x.device)
+    return tensor.to(x)
+
+
 def _check(name: str, input: Tensor, dims: int) -> None:
+    check_tensor(input, f"the input of {name}")
     if input.dim() not in (dims + 1, dims + 2) or 0 in input.shape[-dims - 1 :] or input.dtype not in FLOATS:
         raise GeometryError(
             f"{name} was given {tuple(input.shape)} of {input.dtype}; it takes floating-point numbers with channels "

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
+from switchgrad.ops.checks import check_tensor
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.windows import checked_window, wide, windows
 
@@ -149,6 +150,7 @@ def lip_pool3d(
 
 
 def _expanded(logits: Tensor, input: Tensor) -> Tensor:
+    check_tensor(logits, "logits")
     if logits.dim() != input.dim() or any(n not in (1, m) for n, m in zip(logits.shape, input.shape, strict=True)):
         raise GeometryError(f"logits have shape {tuple(logits.shape)}; they must broadcast to {tuple(input.shape)}")
     return logits.expand_as(input)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
+from switchgrad.ops.checks import check_tensor
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.mixed.parameters import masks
 from switchgrad.ops.windows import checked_window, wide, windows
@@ -89,6 +90,8 @@ def tree_pool3d(
 
 
 def _tree(input: Tensor, leaves: Tensor, gates: Tensor, win: Window) -> Tensor:
+    check_tensor(leaves, "leaves")
+    check_tensor(gates, "gates")
     count = leaves.shape[0]
     if count < 1 or count & (count - 1) or gates.shape[0] != count - 1:
         raise GeometryError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple
+from switchgrad.ops.checks import check_tensor, number
 from switchgrad.ops.routing import is_mapped
 from switchgrad.ops.windows import FLOATS, per_axis, wide
 
@@ -22,12 +24,15 @@ def regions(name: str, input: Tensor, boxes: Boxes, output_size: IntOrTuple) -> 
     Raises `GeometryError` for features that are not (N, C, H, W), boxes of another form, and numbers of pictures that
     the features do not have.
     """
+    check_tensor(input, f"the features of {name}")
     if input.dim() != 4 or 0 in input.shape[1:] or input.dtype not in FLOATS:
         raise GeometryError(
             f"{name} takes features of shape (N, C, H, W) in floating point, without an empty axis but the batch, not "
             f"{tuple(input.shape)} of {input.dtype}"
         )
     rows, columns = per_axis("output_size", output_size, 2)
+    if not isinstance(boxes, (Tensor, list, tuple)):
+        check_tensor(boxes, f"boxes of {name}")
     table = boxes if isinstance(boxes, Tensor) else _table(name, boxes, input)
     if table.dim() != 2 or table.shape[1] != 5:
         raise GeometryError(
@@ -61,6 +66,14 @@ def _table(name: str, boxes: Sequence[Tensor], input: Tensor) -> Tensor:
         )
     numbered = [torch.cat([b.new_full((b.shape[0], 1), i), b], 1).to(wide(input)) for i, b in enumerate(boxes)]
     return torch.cat(numbered) if numbered else input.new_zeros((0, 5))
+
+
+def scale(spatial_scale: float) -> float:
+    """What the boxes' coordinates are multiplied by, checked."""
+    factor = float(number(spatial_scale, "spatial_scale"))
+    if not 0 < factor < math.inf:
+        raise GeometryError(f"spatial_scale is {factor}; give a number above 0, cells of the map for one of the boxes")
+    return factor
 
 
 def half_up(x: Tensor) -> Tensor:

@@ -131,7 +131,8 @@ class _TransformedRoute(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: Any) -> Tensor:  # pyright: ignore
-        return _route(tangent, *ctx.saved_tensors, ctx.size, ctx.channels_last)
+        boxes, winners = ctx.saved_tensors
+        return _route(tangent, boxes, winners, ctx.size, ctx.channels_last)
 
     @staticmethod
     def vmap(  # pyright: ignore

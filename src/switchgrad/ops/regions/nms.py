@@ -10,8 +10,9 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.kernels.schema import LIBRARY
+from switchgrad.ops.checks import check_tensor, number
 from switchgrad.ops.exporting import stable_sort
-from switchgrad.ops.regions.overlap import box_iou, exact
+from switchgrad.ops.regions.overlap import box_iou, check_boxes, exact
 from switchgrad.ops.routing import is_mapped
 
 _BLOCK = 256
@@ -30,7 +31,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     >>> nms(boxes, torch.tensor([0.8, 0.9, 0.1]), 0.5)
     tensor([1, 2])
     """
-    _check(boxes, scores)
+    _check(boxes, scores, iou_threshold)
     return _stay(boxes, scores, None, iou_threshold)
 
 
@@ -44,13 +45,17 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     >>> batched_nms(boxes, torch.tensor([0.5, 0.9, 0.7]), torch.tensor([0, 0, 1]), 0.5)
     tensor([1, 2])
     """
-    _check(boxes, scores)
+    _check(boxes, scores, iou_threshold)
+    check_tensor(idxs, "idxs")
     if idxs.shape != scores.shape:
         raise GeometryError(f"idxs have shape {tuple(idxs.shape)} and scores {tuple(scores.shape)}; give as many")
     return _stay(boxes, scores, _numbered(idxs), iou_threshold)
 
 
-def _check(boxes: Tensor, scores: Tensor) -> None:
+def _check(boxes: Tensor, scores: Tensor, threshold: float) -> None:
+    number(threshold, "iou_threshold")
+    check_boxes(boxes)
+    check_tensor(scores, "scores")
     if boxes.is_meta or is_mapped(boxes) or is_mapped(scores):
         raise GeometryError(
             "nms was given tensors on meta or mapped by vmap; how many boxes stay depends on their numbers, so call it "

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.ops.checks import check_tensor, number
 
 
 def box_area(boxes: Tensor) -> Tensor:
@@ -16,7 +17,7 @@ def box_area(boxes: Tensor) -> Tensor:
     >>> box_area(torch.tensor([[0.0, 0.0, 2.0, 3.0]]))
     tensor([6.])
     """
-    _check(boxes)
+    check_boxes(boxes)
     x1, y1, x2, y2 = exact(boxes).unbind(1)
     return (x2 - x1) * (y2 - y1)
 
@@ -71,7 +72,7 @@ def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
     """
     inter, union = _overlap(boxes1, boxes2)
     low, high = _enclosing(boxes1, boxes2)
-    diagonal = (high - low).clamp_min(0).square().sum(-1) + eps
+    diagonal = (high - low).clamp_min(0).square().sum(-1) + number(eps, "eps")
     middle1, middle2 = ((b[:, :2] + b[:, 2:]) / 2 for b in map(exact, (boxes1, boxes2)))
     distance = (middle1[:, None] - middle2[None]).square().sum(-1)
     return _quotient(inter, union) - distance / diagonal
@@ -105,6 +106,8 @@ def exact(boxes: Tensor) -> Tensor:
     return boxes.float() if boxes.is_floating_point() else boxes.double()
 
 
-def _check(boxes: Tensor) -> None:
+def check_boxes(boxes: Tensor) -> None:
+    """Refuse what is no table of corners."""
+    check_tensor(boxes, "boxes")
     if boxes.dim() != 2 or boxes.shape[1] != 4 or boxes.dtype == torch.bool or boxes.is_complex():
         raise GeometryError(f"boxes have shape {tuple(boxes.shape)}; give (N, 4) rows of x1, y1, x2, y2")

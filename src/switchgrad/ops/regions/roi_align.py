@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple
-from switchgrad.ops.regions.boxes import Boxes, regions
+from switchgrad.geometry import MOST, IntOrTuple
+from switchgrad.ops.checks import count
+from switchgrad.ops.regions.boxes import Boxes, regions, scale
 from switchgrad.ops.regions.sums import region_sums
 
 
@@ -48,7 +49,7 @@ def roi_align(
               [10.5000, 12.5000]]]])
     """
     table, places = regions("roi_align", input, boxes, output_size)
-    options = (float(spatial_scale), sampling_ratio, aligned, False)
+    options = (scale(spatial_scale), _ratio(sampling_ratio), aligned, False)
     return region_sums("roi_align", input, table, places, options)
 
 
@@ -73,7 +74,7 @@ def ps_roi_align(
     """
     table, places = regions("ps_roi_align", input, boxes, output_size)
     check_channels("ps_roi_align", input, places)
-    return region_sums("roi_align", input, table, places, (float(spatial_scale), sampling_ratio, True, True))
+    return region_sums("roi_align", input, table, places, (scale(spatial_scale), _ratio(sampling_ratio), True, True))
 
 
 def check_channels(name: str, input: Tensor, places: tuple[int, int]) -> None:
@@ -83,3 +84,7 @@ def check_channels(name: str, input: Tensor, places: tuple[int, int]) -> None:
             f"{name} deals the {input.shape[1]} channels out to {places[0]} x {places[1]} bins; give a multiple of "
             f"{places[0] * places[1]} channels"
         )
+
+
+def _ratio(sampling_ratio: int) -> int:
+    return count(sampling_ratio, "sampling_ratio", least=-MOST)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from switchgrad.geometry import IntOrTuple
-from switchgrad.ops.regions.boxes import Boxes, regions
+from switchgrad.ops.regions.boxes import Boxes, regions, scale
 from switchgrad.ops.regions.maxima import region_maxima
 from switchgrad.ops.regions.roi_align import check_channels
 from switchgrad.ops.regions.sums import region_sums
@@ -39,7 +39,7 @@ def roi_pool(input: Tensor, boxes: Boxes, output_size: IntOrTuple, spatial_scale
               [13., 14.]]]])
     """
     table, places = regions("roi_pool", input, boxes, output_size)
-    return region_maxima(input, table, places, float(spatial_scale))[0]
+    return region_maxima(input, table, places, scale(spatial_scale))[0]
 
 
 def roi_avg_pool(input: Tensor, boxes: Boxes, output_size: IntOrTuple, spatial_scale: float = 1.0) -> Tensor:
@@ -59,7 +59,7 @@ def roi_avg_pool(input: Tensor, boxes: Boxes, output_size: IntOrTuple, spatial_s
               [10.5000, 12.5000]]]])
     """
     table, places = regions("roi_avg_pool", input, boxes, output_size)
-    return region_sums("roi_average", input, table, places, (float(spatial_scale), False))
+    return region_sums("roi_average", input, table, places, (scale(spatial_scale), False))
 
 
 def ps_roi_pool(input: Tensor, boxes: Boxes, output_size: IntOrTuple, spatial_scale: float = 1.0) -> Tensor:
@@ -86,4 +86,4 @@ def ps_roi_pool(input: Tensor, boxes: Boxes, output_size: IntOrTuple, spatial_sc
     """
     table, places = regions("ps_roi_pool", input, boxes, output_size)
     check_channels("ps_roi_pool", input, places)
-    return region_sums("roi_average", input, table, places, (float(spatial_scale), True))
+    return region_sums("roi_average", input, table, places, (scale(spatial_scale), True))

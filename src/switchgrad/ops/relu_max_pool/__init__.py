@@ -9,6 +9,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, window
+from switchgrad.ops.checks import number
 from switchgrad.ops.max_pool import Pooled, check_input, max_pool2d
 from switchgrad.ops.max_pool import autograd as plain
 from switchgrad.ops.override import overridable
@@ -79,7 +80,7 @@ def relu_max_pool2d(
             f"the input has dtype {input.dtype}; a ReLU before max pooling takes float64, float32, float16 or "
             "bfloat16, so clamp and pool integers"
         )
-    if not 0 <= negative_slope < math.inf:
+    if not 0 <= number(negative_slope, "negative_slope") < math.inf:
         raise GeometryError(
             f"negative_slope is {negative_slope}; the maximum commutes with finite slopes of 0 or more, so give one "
             "or apply the activation before max_pool2d"

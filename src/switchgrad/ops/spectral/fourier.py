@@ -145,14 +145,14 @@ def _spectral_pool(dims: int, input: Tensor, output_size: IntOrTuple, norm: Norm
             # The inverse transform of real numbers takes the real part at the Nyquist frequency: the average of both.
             spectrum = torch.fft.rfft(pooled, dim=axis - dims, norm=norm).narrow(axis - dims, 0, p // 2 + 1)
             pooled = torch.fft.irfft(spectrum, p, dim=axis - dims, norm=norm)
-    return in_layout_of(input, pooled[: len(input)].to(input.dtype))
+    return in_layout_of(input, pooled[: input.shape[0]].to(input.dtype))
 
 
 def _dft_magnitude_pool(dims: int, input: Tensor, output_size: IntOrTuple) -> Tensor:
     places = _sizes("dft_magnitude_pool", dims, input, output_size)
     spectrum = torch.fft.fftn(_never_empty(wide(input)), dim=tuple(range(-dims, 0)), norm="forward")
     lowest = spectrum[(..., *[slice(p) for p in places])]
-    return in_layout_of(input, lowest[: len(input)].abs().to(input.dtype))
+    return in_layout_of(input, lowest[: input.shape[0]].abs().to(input.dtype))
 
 
 def _never_empty(x: Tensor) -> Tensor:

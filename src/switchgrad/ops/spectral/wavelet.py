@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from switchgrad.errors import GeometryError
+from switchgrad.ops.checks import check_tensor
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.windows import check_floats, wide
 
@@ -167,6 +168,7 @@ def ldw_pool3d(
 def _filter(given: Tensor | None, signs: tuple[float, float], like: Tensor) -> Tensor:
     if given is None:
         return torch.tensor(signs, dtype=like.dtype, device=like.device) * 0.5**0.5
+    check_tensor(given, "a filter")
     if given.dim() != 1 or given.shape[0] < 2 or given.shape[0] % 2:
         raise GeometryError(f"a wavelet filter has shape {tuple(given.shape)}; give (K,) with an even K")
     return given.to(like)
@@ -204,6 +206,7 @@ def _low(dims: int, input: Tensor, low: Tensor | None) -> Tensor:
 
 
 def _ldw(dims: int, input: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    check_floats(f"ldw_pool{dims}d", input, dims)
     bands = _bands(dims, wide(input), low, high, "ldw_pool")
     energy = bands.square().mean(tuple(range(-dims, 0)), keepdim=True)
     total = energy.sum(-dims - 1, keepdim=True)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
+from switchgrad.ops.checks import check_tensor
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.max_pool.autograd import pool
 from switchgrad.ops.windows import check_floats, checked_window, wide
@@ -33,6 +34,7 @@ def global_entropy_pool(input: Tensor) -> Tensor:
     >>> global_entropy_pool(torch.tensor([[[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 7.0, 0.0]]]))        # ln 2, and 0
     tensor([[0.6931, 0.0000]])
     """
+    check_tensor(input, "the input of global_entropy_pool")
     dims = input.dim() - 2
     if dims not in (1, 2, 3):
         raise GeometryError(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
+from switchgrad.ops.checks import number
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.windows import checked_window, wide, windows
 
@@ -176,7 +177,7 @@ def _positive(input: Tensor, win: Window, statistic: str, eps: float) -> tuple[T
     """Each window's values, 1 beyond the input, and how many of the cells count."""
     if statistic not in ("shape", "scale"):
         raise GeometryError(f'statistic is "{statistic}"; give "scale" or "shape"')
-    if not eps > 0:
+    if not number(eps, "eps") > 0:
         raise GeometryError(f"eps is {eps}; logarithms need a positive one")
     x = wide(input)
     laid = windows(x.clamp_min(eps), win, 1.0)
@@ -198,7 +199,7 @@ def _gamma(input: Tensor, win: Window, statistic: str, eps: float) -> Tensor:
 
 def _weibull(input: Tensor, win: Window, shape: float | None, statistic: str, eps: float) -> Tensor:
     x, inside = _positive(input, win, statistic, eps)
-    if shape is not None and not shape > 0:
+    if shape is not None and not number(shape, "shape") > 0:
         raise GeometryError(f"shape is {shape}; a Weibull distribution has a positive one")
     # Divided by the largest, powers do not overflow.
     largest = x.detach().amax(-1, keepdim=True)

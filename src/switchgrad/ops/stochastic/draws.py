@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.ops.checks import number
 from switchgrad.ops.exporting import AT_RANDOM, refuse_while_exporting
 
 
@@ -18,8 +19,9 @@ def uniform(like: Tensor, shape: Sequence[int], samples: Tensor | None, generato
     """
     if samples is None:
         refuse_while_exporting(*AT_RANDOM)
-        own = {} if generator is None else {"generator": generator}  # with the word, sizes may not stay open
-        return torch.rand(tuple(shape), dtype=like.dtype, device=like.device, **own)
+        if generator is None:  # said or not, PyTorch's other form takes no sizes that stay open
+            return torch.rand(tuple(shape), dtype=like.dtype, device=like.device)
+        return torch.rand(tuple(shape), dtype=like.dtype, device=like.device, generator=generator)
     if generator is not None:
         raise GeometryError("samples and a generator are both given; the samples are the random numbers, give one")
     if tuple(samples.shape) != tuple(shape):
@@ -29,6 +31,6 @@ def uniform(like: Tensor, shape: Sequence[int], samples: Tensor | None, generato
 
 def probability(name: str, value: float) -> float:
     """``value``, if it is one."""
-    if not 0 <= value <= 1:
+    if not 0 <= number(value, name) <= 1:
         raise GeometryError(f"{name} is {value}; give a probability between 0 and 1")
     return value

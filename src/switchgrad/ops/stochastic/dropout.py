@@ -152,7 +152,7 @@ def _expectation(input: Tensor, win: Window, p: float) -> Tensor:
     laid = windows(input, win, -torch.inf)
     count = (laid > -torch.inf).sum(-1)
     ordered = laid.sort(-1, descending=True).values
-    weights = (1 - p) * p ** torch.arange(win.cells, dtype=torch.float64)
+    weights = (1 - p) * p ** torch.arange(win.cells, dtype=torch.float64, device=input.device)
     positive = (ordered.clamp_min(0) * weights.to(input)).sum(-1)
     largest = ordered[..., 0]
     none = torch.where(largest == -torch.inf, 0, largest) * (1 - p) ** count.to(input.dtype)

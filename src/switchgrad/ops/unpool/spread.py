@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Window, window
+from switchgrad.ops.checks import integers
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.windows import check_floats, per_axis, wide, without_autocast
 
@@ -221,7 +222,7 @@ def _output_size(places: Sequence[int], win: Window, output_size: Sequence[int] 
     )
     if output_size is None:
         return usual
-    wanted = tuple(output_size)[-win.dims :]
+    wanted = tuple(integers(output_size, "output_size", win.dims))[-win.dims :]
     if len(wanted) != win.dims or any(abs(w - u) >= s for w, u, s in zip(wanted, usual, win.stride, strict=True)):
         raise GeometryError(
             f"output_size is {tuple(output_size)}; each of its last {win.dims} entries must lie less than the stride "
