@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import MOST, IntOrTuple, Padding, Window, window
+from switchgrad.geometry import IntOrTuple, Padding, Window, window
 from switchgrad.kernels.cuda import DEVICES
-from switchgrad.ops.checks import FLOATS, check_tensor, count, number
 from switchgrad.ops.conv_pool import registration as registration
-from switchgrad.ops.conv_pool.autograd import ConvArgs, ConvMaxPool
+from switchgrad.ops.conv_pool.autograd import Arguments, ConvMaxPool
 from switchgrad.ops.conv_pool.reference import padded
 from switchgrad.ops.max_pool import Pooled, max_pool2d
 from switchgrad.ops.override import overridable
@@ -45,9 +44,9 @@ def _in_steps(
     return_switches: bool = False,
 ) -> Pooled:
     """What `conv_relu_max_pool2d` is made of, for modes that change its parts."""
-    z = _Block(input, weight, bias, stride, padding, dilation, groups, True).convolved()
-    active = F.relu(z) if negative_slope == 0 else F.leaky_relu(z, negative_slope)
     pooling = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
+    z = _Block(input, weight, bias, stride, padding, dilation, groups, pooling, True).convolved()
+    active = F.relu(z) if negative_slope == 0 else F.leaky_relu(z, negative_slope)
     return max_pool2d(active, *pooling, return_switches=return_switches)
 
 
@@ -113,17 +112,16 @@ def conv_relu_max_pool2d(
     >>> w.grad.shape
     torch.Size([4, 3, 3, 3])
     """
-    if not 0 <= number(negative_slope, "negative_slope") < math.inf:
+    if not 0 <= negative_slope < math.inf:
         raise GeometryError(
             f"negative_slope is {negative_slope}; the maximum commutes with finite slopes of 0 or more, so give one "
             "or call conv2d, the activation and max_pool2d"
         )
-    block = _Block(input, weight, bias, stride, padding, dilation, groups, True)
     pooling = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
+    block = _Block(input, weight, bias, stride, padding, dilation, groups, pooling, negative_slope == 0)
+    out = block.run(return_switches)
     if negative_slope == 0:
-        return block.run(pooling, return_switches)
-    block.relu = False
-    out = block.run(pooling, return_switches)
+        return out
     if return_switches:
         return F.leaky_relu(out[0], negative_slope), out[1]
     return F.leaky_relu(out, negative_slope)
@@ -154,8 +152,8 @@ def conv_max_pool2d(
     >>> conv_max_pool2d(torch.ones(1, 1, 4, 4), -torch.ones(1, 1, 3, 3), pool_size=2)
     tensor([[[[-9.]]]])
     """
-    block = _Block(input, weight, bias, stride, padding, dilation, groups, False)
-    return block.run((pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode), return_switches)
+    pooling = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
+    return _Block(input, weight, bias, stride, padding, dilation, groups, pooling, False).run(return_switches)
 
 
 def why_not_fused(
@@ -170,55 +168,106 @@ def why_not_fused(
     >>> why_not_fused(x, torch.rand(4, 4, 3, 3)) is None
     True
     """
-    found = _obstacle(input, weight, dilation, groups, pool_cells)
+    found = _obstacle(_kind(input), _kind(weight), dilation, groups, pool_cells) or _passing_obstacle(input.device.type)
     return None if found is None else str(found[0]).format(*found[1:])
 
 
 _LARGEST = 1 << 26
+_Kind = tuple[Sequence[int], torch.dtype, torch.device]
+_Pooling = tuple[IntOrTuple, "IntOrTuple | None", Padding, IntOrTuple, bool]
+
+
+def _kind(tensor: Tensor) -> _Kind:
+    return tensor.shape, tensor.dtype, tensor.device
 
 
 def _obstacle(
-    input: Tensor, weight: Tensor, dilation: IntOrTuple, groups: int, pool_cells: int
+    input: _Kind, weight: _Kind, dilation: IntOrTuple, groups: int, pool_cells: int
 ) -> tuple[Any, ...] | None:
     """A sentence and what it tells of, put together only for those who ask: the compiler may leave integers open."""
+    (shape, dtype, device), (weight_shape, weight_dtype, weight_device) = input, weight
     if groups != 1:
         return "the convolution has {} groups", groups
     if any(d != 1 for d in ((dilation,) if isinstance(dilation, int) else dilation)):
         return "the convolution has dilation {}", dilation
-    device = input.device.type
-    if device not in DEVICES or weight.device.type != device:
-        return "the kernels are for the CPU and, where Triton is installed, for CUDA, and this is {}", input.device
-    if weight.dtype != input.dtype or (device == "cpu" and input.dtype not in (torch.float32, torch.float64)):
-        return "the kernel takes float32 or float64, and these are {} and {}", input.dtype, weight.dtype
+    if device.type not in DEVICES or weight_device.type != device.type:
+        return "the kernels are for the CPU and, where Triton is installed, for CUDA, and this is {}", device
+    if weight_dtype != dtype or (device.type == "cpu" and dtype not in (torch.float32, torch.float64)):
+        return "the kernel takes float32 or float64, and these are {} and {}", dtype, weight_dtype
     if pool_cells > 254:
         return "the pooling window has {} cells, and a byte names up to 254", pool_cells
-    if torch.is_autocast_enabled(device):
-        return ("autocast is on",)
-    if is_transformed():
-        return ("a torch.func transform or forward mode is active",)
-    if max(weight.numel(), input.numel() // max(input.shape[0], 1)) > _LARGEST:
+    if max(math.prod(weight_shape), math.prod(shape[1:])) > _LARGEST:
         return ("the weight or an image is beyond the kernel's 32-bit addresses",)
     return None
 
 
-class _Geometry(NamedTuple):
-    """What the sizes and settings of a convolution come to; ``beyond`` is padding that is done beforehand."""
+def _passing_obstacle(device: str) -> tuple[Any, ...] | None:
+    """What stands in the way of a call only while a mode is on."""
+    if torch.is_autocast_enabled(device):
+        return ("autocast is on",)
+    if is_transformed():
+        return ("a torch.func transform or forward mode is active",)
+    return None
+
+
+class _Plan(NamedTuple):
+    """What the sizes, kinds and settings of a call come to; ``beyond`` is padding that is done beforehand."""
 
     size: tuple[int, ...]
-    conv: ConvArgs
     dilation: tuple[int, ...]
     beyond: tuple[int, int] | None
+    window: Window
+    arguments: Arguments
+    device: str
+    is_fusible: bool
+
+    @property
+    def conv(self) -> tuple[list[int], list[int]]:
+        """Stride and padding of the convolution."""
+        return self.arguments[0], self.arguments[1]
 
 
-def _geometry(
+def _plan(
     shape: Sequence[int],
+    dtype: torch.dtype,
+    device: torch.device,
     weight_shape: Sequence[int],
+    weight_dtype: torch.dtype,
+    weight_device: torch.device,
     bias_shape: Sequence[int] | None,
     stride: IntOrTuple,
     padding: Padding,
     dilation: IntOrTuple,
     groups: int,
-) -> _Geometry:
+    *pooling: Any,
+) -> _Plan:
+    _check_shapes(shape, weight_shape, bias_shape, groups)
+    beyond, padding = _within_span(weight_shape[2:], padding, dilation)
+    rows, columns = beyond or (0, 0)
+    padded_size = (shape[-2] + 2 * rows, shape[-1] + 2 * columns)
+    conv = window(2, tuple(weight_shape[2:]), stride, padding, dilation, False, padded_size)
+    size = conv.output_size(padded_size)
+    pool = window(2, *cast("_Pooling", pooling), size)
+    pool.output_size(size)
+    image = (1, *shape[-3:-2], *padded_size)
+    kinds = (image, dtype, device), (weight_shape, weight_dtype, weight_device)
+    return _Plan(
+        size,
+        conv.dilation,
+        beyond,
+        pool,
+        (list(conv.stride), conv.flat_padding, *window_args(pool)),
+        device.type,
+        _obstacle(*kinds, dilation, groups, pool.cells) is None,
+    )
+
+
+_cached_plan = lru_cache(maxsize=512, typed=True)(_plan)
+
+
+def _check_shapes(
+    shape: Sequence[int], weight_shape: Sequence[int], bias_shape: Sequence[int] | None, groups: int
+) -> None:
     if len(shape) not in (3, 4) or len(weight_shape) != 4:
         raise GeometryError(
             f"the input has shape {tuple(shape)} and the weight {tuple(weight_shape)}; give an input of 4 "
@@ -237,42 +286,20 @@ def _geometry(
         raise GeometryError(
             f"the bias has shape {tuple(bias_shape)}; give one number for each of the {weight_shape[0]} filters"
         )
-    beyond, padding = _within_span(weight_shape[2:], padding, dilation)
-    rows, columns = beyond or (0, 0)
-    size = (shape[-2] + 2 * rows, shape[-1] + 2 * columns)
-    conv = window(2, tuple(weight_shape[2:]), stride, padding, dilation, False, size)
-    return _Geometry(conv.output_size(size), (list(conv.stride), conv.flat_padding), conv.dilation, beyond)
 
 
-def _pooling(
-    size: tuple[int, ...],
-    kernel: IntOrTuple,
-    stride: IntOrTuple | None,
-    padding: Padding,
-    dilation: IntOrTuple,
-    ceil_mode: bool,
-) -> Window:
-    found = window(2, kernel, stride, padding, dilation, ceil_mode, size)
-    found.output_size(size)
-    return found
-
-
-_cached_geometry = lru_cache(maxsize=512, typed=True)(_geometry)
-_cached_pooling = lru_cache(maxsize=512, typed=True)(_pooling)
-
-
-def _remembered(cached: Callable[..., Any], plain: Callable[..., Any], *arguments: Any) -> Any:
-    """What ``plain`` gives: a call of a small block spends more on finding it out than on its kernel."""
+def _planned(*call: Any) -> _Plan:
+    """The plan of a call: finding it out takes longer than the kernel of a small block."""
     if torch.compiler.is_compiling():  # its tracer warns of caches
-        return plain(*arguments)
+        return _plan(*call)
     try:
-        return cached(*arguments)
+        return _cached_plan(*call)
     except TypeError:  # a list, or a size that is a symbol
-        return plain(*arguments)
+        return _plan(*call)
 
 
 class _Block:
-    """One call: the tensors and the convolution's arguments, checked."""
+    """One call: its tensors and its plan."""
 
     def __init__(
         self,
@@ -283,60 +310,43 @@ class _Block:
         padding: Padding,
         dilation: IntOrTuple,
         groups: int,
+        pooling: _Pooling,
         relu: bool,
     ) -> None:
-        for given, name in ((input, "the input"), (weight, "weight"), (bias, "bias")):
-            if given is not None or name != "bias":
-                check_tensor(given, name)
-        count(groups, "groups", least=-MOST)  # too small is said with the channels
-        if input.dtype not in FLOATS:
-            raise GeometryError(
-                f"the input has dtype {input.dtype}; a convolution takes float64, float32, float16 or bfloat16"
-            )
-        shapes = input.shape, weight.shape, None if bias is None else bias.shape
-        found = _remembered(_cached_geometry, _geometry, *shapes, stride, padding, dilation, groups)
-        self.size, self.conv, self.dilation, beyond = found
-        if beyond is not None:
-            input = padded(input, (beyond[0], beyond[0], beyond[1], beyond[1]))
-        self.groups = groups
+        bias_shape = None if bias is None else bias.shape
+        found = _planned(*_kind(input), *_kind(weight), bias_shape, stride, padding, dilation, groups, *pooling)
+        if found.beyond is not None:
+            rows, columns = found.beyond
+            input = padded(input, (rows, rows, columns, columns))
+        self.plan, self.pooling, self.groups = found, pooling, groups
         self.input, self.weight, self.bias, self.relu = input, weight, bias, relu
 
-    def run(
-        self, pooling: tuple[IntOrTuple, IntOrTuple | None, Padding, IntOrTuple, bool], return_switches: bool
-    ) -> Pooled:
-        win: Window = _remembered(_cached_pooling, _pooling, self.size, *pooling)
-        if _obstacle(self.input, self.weight, self.dilation, self.groups, win.cells):
-            return self._in_steps(pooling, return_switches)
-        values, codes = self._fused(win)
+    def run(self, return_switches: bool) -> Pooled:
+        plan = self.plan
+        if not plan.is_fusible or _passing_obstacle(plan.device):
+            pool = relu_max_pool2d if self.relu else max_pool2d
+            return pool(self.convolved(), *self.pooling, return_switches=return_switches)
+        values, codes = self._fused()
         if not return_switches:
             return values
-        return values, Switches(codes.contiguous(memory_format=_format_of(values)), win, tuple(self.size))
-
-    def _in_steps(
-        self, pooling: tuple[IntOrTuple, IntOrTuple | None, Padding, IntOrTuple, bool], return_switches: bool
-    ) -> Pooled:
-        pool = relu_max_pool2d if self.relu else max_pool2d
-        return pool(self.convolved(), *pooling, return_switches=return_switches)
+        return values, Switches(codes.contiguous(memory_format=_format_of(values)), plan.window, tuple(plan.size))
 
     def convolved(self) -> Tensor:
         """The convolution alone."""
-        stride, padding = self.conv
+        stride, padding = self.plan.conv
         return F.conv2d(
-            padded(self.input, padding), self.weight, self.bias, tuple(stride), 0, self.dilation, self.groups
+            padded(self.input, padding), self.weight, self.bias, tuple(stride), 0, self.plan.dilation, self.groups
         )
 
-    def _fused(self, win: Window) -> tuple[Tensor, Tensor]:
-        tensors = (self.input, self.weight, self.bias)
+    def _fused(self) -> tuple[Tensor, Tensor]:
+        weight, bias, plan = self.weight, self.bias, self.plan
         batched = self.input.dim() == 4
         input = self.input if batched else self.input.unsqueeze(0)
-        if torch.compiler.is_compiling() or (
-            torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-        ):
-            values, codes = ConvMaxPool.apply(input, self.weight, self.bias, self.conv, win, self.relu)
+        watched = input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+        if (watched and torch.is_grad_enabled()) or torch.compiler.is_compiling():
+            values, codes = ConvMaxPool.apply(input, weight, bias, plan.arguments, plan.window, self.relu)
         else:
-            values, codes = torch.ops.switchgrad.conv_max_pool(
-                input, self.weight, self.bias, *self.conv, *window_args(win), self.relu
-            )
+            values, codes = torch.ops.switchgrad.conv_max_pool(input, weight, bias, *plan.arguments, self.relu)
         return (values, codes) if batched else (values.squeeze(0), codes.squeeze(0))
 
 

@@ -9,20 +9,21 @@ from torch import Tensor
 
 from switchgrad.geometry import Window
 from switchgrad.ops.conv_pool.reference import padded
-from switchgrad.ops.routing import is_transformed, route, window_args
+from switchgrad.ops.routing import is_transformed, route
 
-ConvArgs = tuple[list[int], list[int]]  # stride; padding as (top, bottom, left, right)
+# As they travel to the kernels: the convolution's stride and padding (top, bottom, left, right), then the window.
+Arguments = tuple[list[int], list[int], list[int], list[int], list[int], list[int], bool]
 
 
 class ConvMaxPool(torch.autograd.Function):
-    """``apply(input, weight, bias, conv, window, relu)`` gives the values and their codes."""
+    """``apply(input, weight, bias, arguments, window, relu)`` gives the values and their codes."""
 
     @staticmethod
     def forward(  # pyright: ignore
-        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, conv: ConvArgs, window: Window, relu: bool
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, arguments: Arguments, window: Window, relu: bool
     ) -> tuple[Tensor, Tensor]:
-        values, codes = torch.ops.switchgrad.conv_max_pool(input, weight, bias, *conv, *window_args(window), relu)
-        ctx.conv, ctx.window = conv, window
+        values, codes = torch.ops.switchgrad.conv_max_pool(input, weight, bias, *arguments, relu)
+        ctx.arguments, ctx.window = arguments, window
         ctx.mark_non_differentiable(codes)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(input, weight, codes)
@@ -35,18 +36,22 @@ class ConvMaxPool(torch.autograd.Function):
         input, weight, codes = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:3]
         if torch.is_grad_enabled() or is_transformed():  # gradients may come in a batch of batches
-            return *_differentiable(grad, codes, input, weight, ctx.conv, ctx.window, wanted), None, None, None
-        found = torch.ops.switchgrad.conv_max_pool_backward(
-            grad, codes, input, weight, *ctx.conv, *window_args(ctx.window), *wanted
-        )
-        return *(g if want else None for g, want in zip(found, wanted, strict=True)), None, None, None
+            return *_differentiable(grad, codes, input, weight, ctx.arguments, ctx.window, wanted), None, None, None
+        dx, dw, db = torch.ops.switchgrad.conv_max_pool_backward(grad, codes, input, weight, *ctx.arguments, *wanted)
+        return dx if wanted[0] else None, dw if wanted[1] else None, db if wanted[2] else None, None, None, None
 
 
 def _differentiable(
-    grad: Tensor, codes: Tensor, input: Tensor, weight: Tensor, conv: ConvArgs, window: Window, wanted: tuple[bool, ...]
+    grad: Tensor,
+    codes: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    arguments: Arguments,
+    window: Window,
+    wanted: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """The same gradients in steps that autograd follows, for those who differentiate them again."""
-    stride, padding = conv
+    stride, padding = arguments[:2]
     extended = padded(input, padding)
     size = [(extended.shape[2 + i] - weight.shape[2 + i]) // stride[i] + 1 for i in range(2)]
     dz = route(grad, codes, size, window)
