@@ -10,6 +10,7 @@ namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
 
 constexpr int numbers_of_sums = vector_bytes == 64 ? 26 : 12;
+constexpr int64_t instructions_of_a_message = 8;
 
 // What came back to the cells of a band's windows for N filters, where windows do not overlap: read as it is needed.
 template <class E>
@@ -145,7 +146,6 @@ bool all_finite(const E* rows, int64_t count, int64_t row_step, int64_t width) {
 // Whether this way takes fewer instructions for a winner than going from winner to winner.
 template <class E>
 bool has_few_taps(const ConvPoolJob& job) {
-  constexpr int64_t instructions_of_a_message = 8;
   const auto outputs = [](const Axis& a) { return a.kernel < a.stride ? a.kernel : a.stride; };  // for a window
   const int64_t taps = job.conv[0].kernel * job.run();
   const int64_t filled = job.filters < lanes_of<E> ? job.filters : lanes_of<E>;
@@ -161,20 +161,20 @@ int64_t rows_of_lanes(const ConvPoolJob& job, int64_t row_bytes) {
   return rows <= fit ? rows : fit < 1 ? 1 : fit;
 }
 
-// Filters begin .. end - 1.
 template <class E, class Outputs, class ForEachBand>
 void weight_gradient_by_outputs(const ConvPoolBackwardJob& job, Band<E>& band, int64_t together,
-                                const ForEachBand& for_each, int64_t begin, int64_t end) {
+                                const ForEachBand& for_each, const Share<E>& share) {
   constexpr int N = lanes_of<E>;
   const Chunks chunks(job, numbers_of_sums, 1);
   Outputs outputs(job, band.row_step(), together);
-  const int64_t vectors = rounded_up(end - begin, N) / N, size = chunks.filter_size() * N;
+  const int64_t filters = share.end - share.begin, vectors = rounded_up(filters, N) / N;
+  const int64_t size = chunks.filter_size() * N;
   const Scratch<E> sums(vectors * size);
   for (int64_t i = 0; i < vectors * size; ++i) sums[i] = 0;
   for_each([&](int64_t n, int64_t place, int64_t rows, int64_t first, int64_t seen, const E* patches) {
     const bool finite = all_finite(patches, seen, band.row_step(), band.row_bytes() / static_cast<int64_t>(sizeof(E)));
     for (int64_t v = 0; v < vectors; ++v) {
-      outputs.read(n, place, rows, first, begin + v * N, end - begin - v * N);
+      outputs.read(n, place, rows, first, share.begin + v * N, filters - v * N);
       for (int64_t c = 0; c < chunks.count(); ++c) {
         const E* from = patches + chunks.in_patch(chunks[c], band.row_step());
         E* to = sums.get() + v * size + chunks.in_filter(chunks[c]) * N;
@@ -187,30 +187,23 @@ void weight_gradient_by_outputs(const ConvPoolBackwardJob& job, Band<E>& band, i
       }
     }
   });
-  for (int64_t k = begin; k < end; ++k) {
-    const int64_t lane = (k - begin) % N;
-    write_filter(job, k, sums.get() + (k - begin) / N * size + lane, chunks.row_size(), N);
-  }
+  for (int64_t k = 0; k < filters; ++k)
+    for (int64_t r = 0; r < job.conv[0].kernel; ++r)
+      for (int64_t i = 0; i < job.run(); ++i)
+        share.sums[k * share.step + r * row_of_sums<E>(job) + i] = sums[k / N * size + (r * job.run() + i) * N + k % N];
 }
 
 template <class E>
-void weight_gradient_of_few_taps(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
+void weight_gradient_of_few_taps(const ConvPoolBackwardJob& job, const Share<E>& share) {
   Band<E> band(job, true);
   if (windows_overlap(job)) {
     const int64_t together = rows_of_lanes<E>(job, band.row_bytes());
-    const auto bands = [&](const auto& add) { for_each_band_of_outputs(job, band, together, add); };
-    return weight_gradient_by_outputs<E, OutputLanes<E>>(job, band, together, bands, begin, end);
+    const auto bands = [&](const auto& add) { for_each_band_of_outputs(job, share, band, together, add); };
+    return weight_gradient_by_outputs<E, OutputLanes<E>>(job, band, together, bands, share);
   }
   const int64_t together = rows_of_windows(job, band.row_bytes());
-  const auto bands = [&](const auto& add) { for_each_band(job, band, together, add); };
-  weight_gradient_by_outputs<E, WindowLanes<E>>(job, band, together, bands, begin, end);
-}
-
-template <class E>
-void conv_pool_weight_gradient(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
-  if (job.bias_grad) bias_gradient<E>(job, begin, end);
-  if (has_few_taps<E>(job)) return weight_gradient_of_few_taps<E>(job, begin, end);
-  weight_gradient_by_winners<E>(job, begin, end);
+  const auto bands = [&](const auto& add) { for_each_band(job, share, band, together, add); };
+  weight_gradient_by_outputs<E, WindowLanes<E>>(job, band, together, bands, share);
 }
 
 }  // namespace

@@ -254,7 +254,7 @@ int64_t rows_together(const ConvPoolJob& job, int64_t row_bytes) {
 }
 
 template <class E>
-void conv_pool_forward(const ConvPoolForwardJob& job, int64_t begin, int64_t end) {
+void forward_of_tiles(const ConvPoolForwardJob& job, int64_t begin, int64_t end) {
   const int vectors = vectors_of_block<E>(job);
   const auto* packed = static_cast<const E*>(job.weight);
   const E* bias = packed + rounded_up(job.filters, vectors * lanes_of<E>) * job.conv[0].kernel * job.run();

@@ -44,19 +44,24 @@ struct ConvPoolBackwardJob : ConvPoolJob {
   void* weight_grad = nullptr;  // K x C x R x S, with any strides
   int64_t weight_stride[4] = {};
   void* bias_grad = nullptr;
+  void* weight_sums = nullptr;  // of each part of the batch, of each filter
   void* input_grad = nullptr;
   int64_t grad_stride[4] = {};  // of input_grad: n, c, h, w
 };
 
-// The forward does pooled rows begin .. end - 1 of N * P; the weights' gradient does filters; the input's does blocks
-// of rows (see input_blocks). Any split gives the same bits.
+// The forward does pooled rows begin .. end - 1 of N * P; the weights' gradient does the filters of each part of the
+// batch (see weight_parts), whose sums it then adds up filter by filter; the input's does blocks of rows (see
+// input_blocks). Any split gives the same bits.
 struct ConvPoolKernels {
   int64_t (*packed_size)(const ConvPoolJob&);  // numbers that pack writes, the bias behind the weights
   void (*pack)(const ConvPoolJob&, const FilterBank&, const void* bias, void* packed);
   void (*forward)(const ConvPoolForwardJob&, int64_t begin, int64_t end);
   int64_t (*packed_filters_size)(const ConvPoolJob&);
   void (*pack_filters)(const ConvPoolJob&, const FilterBank&, void* packed);
+  int64_t (*weight_parts)(const ConvPoolJob&);
+  int64_t (*weight_sums_size)(const ConvPoolJob&);
   void (*weight_gradient)(const ConvPoolBackwardJob&, int64_t begin, int64_t end);
+  void (*finish_weights)(const ConvPoolBackwardJob&, int64_t begin, int64_t end);
   int64_t (*input_blocks)(const ConvPoolJob&);
   void (*input_gradient)(const ConvPoolBackwardJob&, int64_t begin, int64_t end);
 };

@@ -19,17 +19,17 @@ class Outlet {
   explicit Outlet(const ConvPoolForwardJob& job)
       : relu_(job.relu), filters_(job.filters), values_(static_cast<E*>(job.values)), codes_(job.codes) {}
 
+  SWITCHGRAD_INLINE void finish(Winner& best) const {
+    if (!relu_) return;  // else a window whose winner is not above 0 has no winner: nothing goes back through it
+    const auto dead = best.value <= Vec<E, N>{};
+    best.value = select(dead, Vec<E, N>{}, best.value);
+    best.code = select(dead, broadcast<Lane, N>(255), best.code);
+  }
   SWITCHGRAD_INLINE void write(Winner best, int64_t pixel, int64_t filter) const {
-    auto code = best.code;
-    auto value = best.value;
-    if (relu_) {  // a window whose winner is not above 0 has no winner: nothing goes back through it
-      const auto dead = value <= Vec<E, N>{};
-      value = select(dead, Vec<E, N>{}, value);
-      code = select(dead, broadcast<Lane, N>(255), code);
-    }
+    finish(best);
     const int64_t at = pixel * filters_ + filter, count = filters_ - filter;
-    store_first<N>(values_ + at, value, count);
-    if (codes_) store_first<N>(codes_ + at, narrow_codes<uint8_t, N>(code), count);
+    store_first<N>(values_ + at, best.value, count);
+    if (codes_) store_first<N>(codes_ + at, narrow_codes<uint8_t, N>(best.code), count);
   }
   void write_none(int64_t pixel) const {
     for (int64_t k = 0; k < filters_; ++k) {

@@ -1,7 +1,8 @@
 // The gradient of the weights: for each filter, the patches of its winners, each times what came back, summed.
 //
 // A chunk of the filter stays in registers while its winners go by, so nothing but the patches is read. Sums are taken
-// over a band of an image and then over the bands, in one order whatever the threads do: they share out filters.
+// over a band of an image, then over the bands of a part of the batch, then over the parts, in one order whatever the
+// threads do: they share out parts and filters.
 #pragma once
 
 #include "conv_pool/chunks.h"
@@ -184,43 +185,94 @@ inline int64_t rows_of_outputs(const ConvPoolJob& job, int64_t row_bytes) {
                       conv_end(job.pool[0], job.pool[0].places - 1));
 }
 
-// The gradient of the bias: what came back through filters begin .. end - 1, image by image.
+// What a thread sums up at a time: some filters over one part of the batch. Sums of a filter are its taps, each row of
+// them padded to whole vectors, and the bias.
 template <class E>
-void bias_gradient(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
+struct Share {
+  int64_t first_image, end_image, begin, end;  // filters begin .. end - 1
+  E* sums;                                     // of the first filter
+  int64_t step;                                // from filter to filter
+};
+
+template <class E>
+int64_t row_of_sums(const ConvPoolJob& job) {
+  return rounded_up(job.run(), lanes_of<E>);
+}
+template <class E>
+int64_t sums_of_filter(const ConvPoolJob& job) {
+  return job.conv[0].kernel * row_of_sums<E>(job) + lanes_of<E>;
+}
+
+// Parts of the batch: each thread then reads its own images alone, and does not share out the lanes of a vector. Their
+// number depends on the sizes alone; many sums would take longer to add up than they save.
+template <class E>
+int64_t weight_parts(const ConvPoolJob& job) {
+  constexpr int64_t room = 320 << 10, most = 16;
+  const int64_t fit = room / (job.filters * sums_of_filter<E>(job) * static_cast<int64_t>(sizeof(E)));
+  const int64_t parts = fit < most ? fit : most;
+  return parts < 1 || job.batch < 1 ? 1 : parts < job.batch ? parts : job.batch;
+}
+template <class E>
+int64_t weight_sums_size(const ConvPoolJob& job) {
+  return weight_parts<E>(job) * job.filters * sums_of_filter<E>(job);
+}
+
+// The gradient of the bias: what came back through the filters of a share, image by image.
+template <class E>
+void bias_gradient(const ConvPoolBackwardJob& job, const Share<E>& share) {
   constexpr int N = lanes_of<E>;
   using Lane = Int<E>;
-  const int64_t pixels = job.pool[0].places * job.pool[1].places;
+  const int64_t pixels = job.pool[0].places * job.pool[1].places, place = share.step - N;
   const auto cells = broadcast<Lane, N>(static_cast<Lane>(job.pool[0].kernel * job.pool[1].kernel));
-  for (int64_t k = begin; k < end; k += N) {
+  for (int64_t k = share.begin; k < share.end; k += N) {
+    const int64_t filters = share.end - k;
     Vec<E, N> total{};
-    for (int64_t n = 0; n < job.batch; ++n) {
+    for (int64_t n = share.first_image; n < share.end_image; ++n) {
       Vec<E, N> sum{};
       for (int64_t i = n * pixels; i < (n + 1) * pixels; ++i) {
         const int64_t at = i * job.filters + k;
-        const auto codes = widen_codes<Lane, N, uint8_t>(load_first<N>(job.codes + at, end - k));
-        sum += select(codes < cells, load_first<N>(static_cast<const E*>(job.grad) + at, end - k), Vec<E, N>{});
+        const auto codes = widen_codes<Lane, N, uint8_t>(load_first<N>(job.codes + at, filters));
+        sum += select(codes < cells, load_first<N>(static_cast<const E*>(job.grad) + at, filters), Vec<E, N>{});
       }
       total += sum;
     }
-    store_first<N>(static_cast<E*>(job.bias_grad) + k, total, end - k);
+    E lanes[N];
+    store(lanes, total);
+    for (int64_t i = 0; i < filters && i < N; ++i) share.sums[(k - share.begin + i) * share.step + place] = lanes[i];
   }
 }
 
 // The sums of filter k, its taps in the order of a run, to where they are wanted.
 template <class E>
-void write_filter(const ConvPoolBackwardJob& job, int64_t k, const E* sums, int64_t row_size, int64_t step) {
+void write_filter(const ConvPoolBackwardJob& job, int64_t k, const E* sums) {
   E* to = static_cast<E*>(job.weight_grad) + k * job.weight_stride[0];
-  for (int64_t r = 0; r < job.conv[0].kernel; ++r)
+  for (int64_t r = 0; r < job.conv[0].kernel; ++r, sums += row_of_sums<E>(job))
     for (int64_t s = 0; s < job.conv[1].kernel; ++s)
       for (int64_t c = 0; c < job.channels; ++c)
-        to[c * job.weight_stride[1] + r * job.weight_stride[2] + s * job.weight_stride[3]] =
-            sums[(r * row_size + s * job.channels + c) * step];
+        to[c * job.weight_stride[1] + r * job.weight_stride[2] + s * job.weight_stride[3]] = sums[s * job.channels + c];
 }
 
-// Calls body(n, p, rows, first convolution row, rows of patches, patches) for bands of pooled rows.
+// Adds up the parts of filters begin .. end - 1, part by part.
+template <class E>
+void finish_weights(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
+  constexpr int N = lanes_of<E>;
+  const int64_t size = sums_of_filter<E>(job), parts = weight_parts<E>(job);
+  for (int64_t k = begin; k < end; ++k) {
+    E* total = static_cast<E*>(job.weight_sums) + k * size;
+    for (int64_t part = 1; part < parts; ++part)
+      for (int64_t i = 0; i < size; i += N)
+        store(total + i, static_cast<Vec<E, N>>(load<Vec<E, N>>(total + i) +
+                                                load<Vec<E, N>>(total + part * job.filters * size + i)));
+    write_filter(job, k, total);
+    if (job.bias_grad) static_cast<E*>(job.bias_grad)[k] = total[size - N];
+  }
+}
+
+// Calls body(n, p, rows, first convolution row, rows of patches, patches) for bands of pooled rows of a share's images.
 template <class E, class F>
-void for_each_band(const ConvPoolBackwardJob& job, Band<E>& band, int64_t together, const F& body) {
-  for (int64_t n = 0; n < job.batch; ++n)
+void for_each_band(const ConvPoolBackwardJob& job, const Share<E>& share, Band<E>& band, int64_t together,
+                   const F& body) {
+  for (int64_t n = share.first_image; n < share.end_image; ++n)
     for (int64_t p = 0; p < job.pool[0].places; p += together) {
       const int64_t rows = p + together < job.pool[0].places ? together : job.pool[0].places - p;
       const int64_t first = conv_begin(job.pool[0], p), last = conv_end(job.pool[0], p + rows - 1);
@@ -231,9 +283,10 @@ void for_each_band(const ConvPoolBackwardJob& job, Band<E>& band, int64_t togeth
 
 // The same for bands of convolution rows.
 template <class E, class F>
-void for_each_band_of_outputs(const ConvPoolBackwardJob& job, Band<E>& band, int64_t together, const F& body) {
+void for_each_band_of_outputs(const ConvPoolBackwardJob& job, const Share<E>& share, Band<E>& band, int64_t together,
+                              const F& body) {
   const int64_t end = conv_end(job.pool[0], job.pool[0].places - 1), stride = job.conv[0].stride;
-  for (int64_t n = 0; n < job.batch; ++n)
+  for (int64_t n = share.first_image; n < share.end_image; ++n)
     for (int64_t row = 0; row < end; row += together) {
       const int64_t rows = row + together < end ? together : end - row;
       const int64_t seen = (rows - 1) * stride + job.conv[0].kernel;
@@ -241,46 +294,40 @@ void for_each_band_of_outputs(const ConvPoolBackwardJob& job, Band<E>& band, int
     }
 }
 
-// Adds to the sums of filters begin .. end - 1 what the messages of one band say.
+// Adds to the sums of a share what the messages of one band say.
 template <class E, class AllMessages>
-void add_band(AllMessages& messages, const Chunks& chunks, const E* patches, int64_t row_step, int64_t begin,
-              int64_t end, E* sums) {
+void add_band(AllMessages& messages, const Chunks& chunks, const E* patches, int64_t row_step, const Share<E>& share) {
   constexpr int N = lanes_of<E>;
-  for (int64_t k = begin; k < end; k += N) {
-    const int64_t filters = end - k < N ? end - k : N;
+  for (int64_t k = share.begin; k < share.end; k += N) {
+    const int64_t filters = share.end - k < N ? share.end - k : N;
     messages.read(k, filters);
     for (int64_t c = 0; c < chunks.count(); ++c)
       for (int64_t i = 0; i < filters; ++i)
         with_chunk<AddPatches, E, vectors_of_sums>(
             chunks[c], messages[i], patches + chunks.in_patch(chunks[c], row_step), row_step,
-            sums + (k + i - begin) * chunks.filter_size() + chunks.in_filter(chunks[c]), chunks.row_size());
+            share.sums + (k + i - share.begin) * share.step + chunks.in_filter(chunks[c]), chunks.row_size());
   }
 }
 
-// Filters begin .. end - 1.
 template <class E>
-void weight_gradient_by_winners(const ConvPoolBackwardJob& job, int64_t begin, int64_t end) {
+void weight_gradient_by_winners(const ConvPoolBackwardJob& job, const Share<E>& share) {
   const Chunks chunks(job, vectors_of_sums, lanes_of<E>);
   Band<E> band(job, job.run() % lanes_of<E> == 0);
-  const int64_t size = chunks.filter_size();
-  const Scratch<E> sums((end - begin) * size);
-  for (int64_t i = 0; i < (end - begin) * size; ++i) sums[i] = 0;
   const auto add = [&](auto& messages) {
     return [&](int64_t n, int64_t place, int64_t rows, int64_t first, int64_t, const E* patches) {
       messages.go_to(n, place, rows, first);
-      add_band<E>(messages, chunks, patches, band.row_step(), begin, end, sums.get());
+      add_band<E>(messages, chunks, patches, band.row_step(), share);
     };
   };
   if (windows_overlap(job)) {
     const int64_t together = rows_of_outputs(job, band.row_bytes());
     OverlapMessages<E> messages(job, band.row_step(), together);
-    for_each_band_of_outputs(job, band, together, add(messages));
+    for_each_band_of_outputs(job, share, band, together, add(messages));
   } else {
     const int64_t together = rows_of_windows(job, band.row_bytes());
     WindowMessages<E> messages(job, band.row_step(), together);
-    for_each_band(job, band, together, add(messages));
+    for_each_band(job, share, band, together, add(messages));
   }
-  for (int64_t k = begin; k < end; ++k) write_filter(job, k, sums.get() + (k - begin) * size, chunks.row_size(), 1);
 }
 
 }  // namespace

@@ -103,9 +103,14 @@ int64_t work_of_filter(const ConvPoolJob& job) {
   return job.batch * job.pool[0].places * job.pool[1].places * work_of_cell(job);
 }
 
-void weight_gradient(const ConvPoolBackwardJob& job, const ConvPoolKernels& kernels) {
-  in_parallel(job.filters, work_of_filter(job),
+void weight_gradient(ConvPoolBackwardJob& job, const ConvPoolKernels& kernels, const Tensor& input) {
+  const int64_t parts = kernels.weight_parts(job);
+  const CallScratch sums = scratch(kernels.weight_sums_size(job), input);
+  job.weight_sums = sums.get();
+  in_parallel(parts * job.filters, work_of_filter(job) / parts,
               [&](int64_t begin, int64_t end) { kernels.weight_gradient(job, begin, end); });
+  in_parallel(job.filters, parts * job.taps() * job.channels,
+              [&](int64_t begin, int64_t end) { kernels.finish_weights(job, begin, end); });
 }
 
 // Whether a patch takes fewer vectors where the convolution's steps are deep pixels.
@@ -133,7 +138,7 @@ void deep_weight_gradient(const ConvPoolBackwardJob& job, const ConvPoolKernels&
   for (int i = 0; i < 2; ++i) deep.conv[i] = {i ? read.columns : read.rows, taps[i], 1, 0, 0, 1, used(job.pool[i])};
   const CallScratch found = scratch(job.filters * weight_stride[0], input);
   deep.weight_grad = found.get();
-  weight_gradient(deep, kernels);
+  weight_gradient(deep, kernels, input);
   const auto width = static_cast<size_t>(input.element_size());
   const int64_t (&step)[4] = job.weight_stride;
   for_each_deep_weight(job, taps, [&](int64_t at, int64_t k, int64_t c, int64_t r, int64_t s) {
@@ -172,7 +177,7 @@ std::tuple<Tensor, Tensor, Tensor> conv_max_pool_backward(Tensor grad, Tensor co
     if (is_better_deep(job))
       deep_weight_gradient(job, kernels, input);
     else
-      weight_gradient(job, kernels);
+      weight_gradient(job, kernels, input);
   }
   if (input_wanted) {
     const CallScratch packed = scratch(kernels.packed_filters_size(job), input);

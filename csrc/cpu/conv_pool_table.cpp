@@ -1,6 +1,5 @@
 // The fused convolution and pooling kernels for one instruction set: compiled once for each.
-#include "conv_pool/few_taps.h"
-#include "conv_pool/forward.h"
+#include "conv_pool/few_filters_gradient.h"
 #include "conv_pool/input_gradient.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
@@ -8,8 +7,9 @@ namespace {
 
 template <class E>
 constexpr ConvPoolKernels kernels_of = {
-    forward_packed_size<E>,       pack_forward<E>, conv_pool_forward<E>,       packed_filters_size<E>, pack_filters<E>,
-    conv_pool_weight_gradient<E>, input_blocks<E>, conv_pool_input_gradient<E>};
+    conv_pool_packed_size<E>, conv_pool_pack<E>, conv_pool_forward<E>,       packed_filters_size<E>,
+    pack_filters<E>,          weight_parts<E>,   weight_sums_size<E>,        conv_pool_weight_gradient<E>,
+    finish_weights<E>,        input_blocks<E>,   conv_pool_input_gradient<E>};
 
 }  // namespace
 

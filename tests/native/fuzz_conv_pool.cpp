@@ -313,18 +313,20 @@ class Fuzz {
     any_strides({g_.filters, g_.channels, g_.conv[0].kernel, g_.conv[1].kernel}, job.weight_stride, false, false);
     any_strides({g_.batch, g_.channels, g_.conv[0].size, g_.conv[1].size}, job.grad_stride, false, false);
     Buffer<E> grad(3, pooled_count_), packed(4, kernels_.packed_filters_size(job)), weight_grad(5, weight_count),
-        bias_grad(6, g_.filters), input_grad(7, input_count);
+        bias_grad(6, g_.filters), input_grad(7, input_count), sums(8, kernels_.weight_sums_size(job));
     fill(grad, pooled_count_, kind_);
     job.grad = grad.get();
     job.codes = codes_.get();
     job.weight_grad = weight_grad.get();
     job.bias_grad = chance(60) ? bias_grad.get() : nullptr;
-    in_chunks(kernels_.weight_gradient, job, g_.filters);
+    job.weight_sums = sums.get();
+    in_chunks(kernels_.weight_gradient, job, kernels_.weight_parts(job) * g_.filters);
+    in_chunks(kernels_.finish_weights, job, g_.filters);
     kernels_.pack_filters(job, bank_, packed.get());
     job.weight = packed.get();
     job.input_grad = input_grad.get();
     in_chunks(kernels_.input_gradient, job, kernels_.input_blocks(job));
-    for (const Buffer<E>* buffer : {&grad, &packed, &weight_grad, &bias_grad, &input_grad})
+    for (const Buffer<E>* buffer : {&grad, &packed, &weight_grad, &bias_grad, &input_grad, &sums})
       if (!buffer->intact()) complain("memory beside the gradients");
     if (kind_ != any_bits) compare_gradients(job, grad, weight_grad, bias_grad, input_grad);
   }
