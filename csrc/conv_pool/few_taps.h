@@ -99,7 +99,7 @@ struct AddProducts {
   __attribute__((noinline)) static void run(const Outputs& outputs, const E* patches, int64_t row_step, E* sums,
                                             int64_t sums_row) {
     Vec<E, N> sum[R][L] = {};
-    outputs.for_each([&](int64_t where, Vec<E, N> grad) {
+    outputs.for_each([&](int64_t where, Vec<E, N> grad) __attribute__((always_inline)) {
       const E* row = patches + where;
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r, row = next_row(row, row_step))

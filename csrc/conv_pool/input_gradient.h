@@ -95,7 +95,7 @@ struct AddFilters {
 
   __attribute__((noinline)) static void run(const OutputMessages<E>& messages, int64_t block, const E* filters,
                                             E* patches, int64_t row_step, int64_t last_lanes) {
-    messages.for_each(block, [&](int64_t where, const Messages<E>& list) {
+    messages.for_each(block, [&](int64_t where, const Messages<E>& list) __attribute__((always_inline)) {
       E* patch = patches + where;
       Vec<E, N> sum[R][V];
 #pragma GCC unroll 8

@@ -90,6 +90,8 @@ CASES = (
     _case("one row", (1, 2, 1, 9), (3, 2, 1, 3), padding=(0, 1), pool_size=(1, 2)),
     _case("one column", (1, 2, 9, 1), (3, 2, 3, 1), padding=(1, 0), pool_size=(2, 1)),
     _case("wide", (1, 3, 3, 75), (17, 3, 3, 3), padding=1),
+    _case("wide, 1 to 6", (1, 1, 5, 41), (6, 1, 5, 5), padding=2),
+    _case("wide, 3 to 5", (1, 3, 4, 33), (5, 3, 3, 3), padding=1),
 )
 SOME = (
     "strides all different",
