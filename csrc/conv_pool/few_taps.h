@@ -51,6 +51,50 @@ class WindowLanes {
   int64_t n_ = 0, p_ = 0, rows_ = 0, first_row_ = 0, filter_ = 0, filters_ = 0;
 };
 
+// The same where windows are squares: without a question in the innermost loops.
+template <class E>
+class SquareLanes {
+ public:
+  static constexpr int N = lanes_of<E>;
+  using Lane = Int<E>;
+
+  SquareLanes(const ConvPoolBackwardJob& job, int64_t row_step, int64_t)
+      : job_(job), row_step_(job.conv[0].stride * row_step), column_step_(job.conv[1].stride * job.channels) {}
+
+  void read(int64_t n, int64_t p, int64_t rows, int64_t first_row, int64_t filter, int64_t filters) {
+    const int64_t pixel = (n * job_.pool[0].places + p) * job_.pool[1].places;
+    first_ = pixel * job_.filters + filter, rows_ = rows, filters_ = filters;
+    first_patch_ = (2 * p - first_row) * row_step_;
+  }
+
+  template <class F>
+  SWITCHGRAD_INLINE void for_each(const F& body) const {
+    const E* grads = static_cast<const E*>(job_.grad) + first_;
+    const uint8_t* codes = job_.codes + first_;
+    for (int64_t i = 0; i < rows_; ++i) {
+      int64_t patch = first_patch_ + 2 * i * row_step_;
+      for (int64_t q = 0; q < job_.pool[1].places; ++q, patch += 2 * column_step_) {
+        const auto grad = load_first<N>(grads, filters_);
+        const auto code = widen_codes<Lane, N, uint8_t>(load_first<N>(codes, filters_));
+        const auto won = [&](int cell) __attribute__((always_inline)) {
+          return select(code == broadcast<Lane, N>(static_cast<Lane>(cell)), grad, Numbers<E>{});
+        };
+        body(patch, won(0));
+        body(patch + column_step_, won(1));
+        body(patch + row_step_, won(2));
+        body(patch + row_step_ + column_step_, won(3));
+        grads += job_.filters;
+        codes += job_.filters;
+      }
+    }
+  }
+
+ private:
+  const ConvPoolBackwardJob& job_;
+  int64_t row_step_, column_step_;
+  int64_t first_ = 0, first_patch_ = 0, rows_ = 0, filters_ = 0;
+};
+
 // The same where windows overlap: an output that won several of them gets the sum of what they send, once.
 template <class E>
 class OutputLanes {
@@ -203,6 +247,7 @@ void weight_gradient_of_few_taps(const ConvPoolBackwardJob& job, const Share<E>&
   }
   const int64_t together = rows_of_windows(job, band.row_bytes());
   const auto bands = [&](const auto& add) { for_each_band(job, share, band, together, add); };
+  if (has_squares(job)) return weight_gradient_by_outputs<E, SquareLanes<E>>(job, band, together, bands, share);
   weight_gradient_by_outputs<E, WindowLanes<E>>(job, band, together, bands, share);
 }
 

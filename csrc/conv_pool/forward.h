@@ -231,13 +231,6 @@ void forward_any(const Rows<E>& rows, int64_t row, int64_t count, const E* packe
   }
 }
 
-inline bool has_squares(const ConvPoolJob& job) {
-  const auto square = [](const Axis& a) {
-    return a.kernel == 2 && a.stride == 2 && a.dilation == 1 && a.pad_begin == 0 && 2 * a.places <= a.size;
-  };
-  return square(job.pool[0]) && square(job.pool[1]);
-}
-
 template <class E, int V>
 void forward_blocks(const Rows<E>& rows, int64_t row, int64_t count, const E* packed, const E* bias) {
   if (has_squares(rows.job)) return forward_squares<E, V>(rows, row, count, packed, bias);

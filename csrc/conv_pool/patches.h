@@ -15,6 +15,14 @@ inline int64_t conv_end(const Axis& pool, int64_t place) {
 }
 inline int64_t conv_begin(const Axis& pool, int64_t place) { return pool.start(place) > 0 ? pool.start(place) : 0; }
 
+// Whether windows are two-by-two squares that all lie within the convolution's output.
+inline bool has_squares(const ConvPoolJob& job) {
+  const auto square = [](const Axis& a) {
+    return a.kernel == 2 && a.stride == 2 && a.dilation == 1 && a.pad_begin == 0 && 2 * a.places <= a.size;
+  };
+  return square(job.pool[0]) && square(job.pool[1]);
+}
+
 // A band of an image's rows, read through row(y) for padded rows y = -pad_begin .. and columns from -pad_begin on. The
 // image itself serves where it lies so already; else its rows are copied. Copies have room for reading one vector more.
 template <class E>
