@@ -45,7 +45,7 @@ def _in_steps(
 ) -> Pooled:
     """What `conv_relu_max_pool2d` is made of, for modes that change its parts."""
     pooling = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
-    z = _Block(input, weight, bias, stride, padding, dilation, groups, pooling, True).convolved()
+    z = _convolved(input, weight, bias, _plan_of(input, weight, bias, (stride, padding, dilation, groups), pooling))
     active = F.relu(z) if negative_slope == 0 else F.leaky_relu(z, negative_slope)
     return max_pool2d(active, *pooling, return_switches=return_switches)
 
@@ -118,8 +118,8 @@ def conv_relu_max_pool2d(
             "or call conv2d, the activation and max_pool2d"
         )
     pooling = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
-    block = _Block(input, weight, bias, stride, padding, dilation, groups, pooling, negative_slope == 0)
-    out = block.run(return_switches)
+    convolution = (stride, padding, dilation, groups)
+    out = _pooled(input, weight, bias, convolution, pooling, negative_slope == 0, return_switches)
     if negative_slope == 0:
         return out
     if return_switches:
@@ -153,7 +153,8 @@ def conv_max_pool2d(
     tensor([[[[-9.]]]])
     """
     pooling = (pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode)
-    return _Block(input, weight, bias, stride, padding, dilation, groups, pooling, False).run(return_switches)
+    convolution = (stride, padding, dilation, groups)
+    return _pooled(input, weight, bias, convolution, pooling, False, return_switches)
 
 
 def why_not_fused(
@@ -174,6 +175,7 @@ def why_not_fused(
 
 _LARGEST = 1 << 26
 _Kind = tuple[Sequence[int], torch.dtype, torch.device]
+_Convolution = tuple[IntOrTuple, Padding, IntOrTuple, int]
 _Pooling = tuple[IntOrTuple, "IntOrTuple | None", Padding, IntOrTuple, bool]
 
 
@@ -215,16 +217,12 @@ class _Plan(NamedTuple):
 
     size: tuple[int, ...]
     dilation: tuple[int, ...]
-    beyond: tuple[int, int] | None
+    groups: int
+    beyond: list[int] | None
     window: Window
     arguments: Arguments
     device: str
     is_fusible: bool
-
-    @property
-    def conv(self) -> tuple[list[int], list[int]]:
-        """Stride and padding of the convolution."""
-        return self.arguments[0], self.arguments[1]
 
 
 def _plan(
@@ -254,7 +252,8 @@ def _plan(
     return _Plan(
         size,
         conv.dilation,
-        beyond,
+        groups,
+        None if beyond is None else [rows, rows, columns, columns],
         pool,
         (list(conv.stride), conv.flat_padding, *window_args(pool)),
         device.type,
@@ -288,8 +287,41 @@ def _check_shapes(
         )
 
 
-def _planned(*call: Any) -> _Plan:
+def _pooled(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    convolution: _Convolution,
+    pooling: _Pooling,
+    relu: bool,
+    return_switches: bool,
+) -> Pooled:
+    """A block's values, and its switches where wanted. Few calls of Python: of a small block they are most of it."""
+    plan = _plan_of(input, weight, bias, convolution, pooling)
+    if not plan.is_fusible or _passing_obstacle(plan.device):
+        pool = relu_max_pool2d if relu else max_pool2d
+        return pool(_convolved(input, weight, bias, plan), *pooling, return_switches=return_switches)
+    if plan.beyond is not None:
+        input = padded(input, plan.beyond)
+    batched = input.dim() == 4
+    if not batched:
+        input = input.unsqueeze(0)
+    watched = input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
+    if (watched and torch.is_grad_enabled()) or torch.compiler.is_compiling():
+        values, codes = ConvMaxPool.apply(input, weight, bias, plan.arguments, plan.window, relu)
+    else:
+        values, codes = torch.ops.switchgrad.conv_max_pool(input, weight, bias, *plan.arguments, relu)
+    if not batched:
+        values, codes = values.squeeze(0), codes.squeeze(0)
+    if not return_switches:
+        return values
+    return values, Switches(codes.contiguous(memory_format=_format_of(values)), plan.window, tuple(plan.size))
+
+
+def _plan_of(input: Tensor, weight: Tensor, bias: Tensor | None, convolution: _Convolution, pooling: _Pooling) -> _Plan:
     """The plan of a call: finding it out takes longer than the kernel of a small block."""
+    bias_shape = None if bias is None else bias.shape
+    call = (*_kind(input), *_kind(weight), bias_shape, *convolution, *pooling)
     if torch.compiler.is_compiling():  # its tracer warns of caches
         return _plan(*call)
     try:
@@ -298,56 +330,12 @@ def _planned(*call: Any) -> _Plan:
         return _plan(*call)
 
 
-class _Block:
-    """One call: its tensors and its plan."""
-
-    def __init__(
-        self,
-        input: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: IntOrTuple,
-        padding: Padding,
-        dilation: IntOrTuple,
-        groups: int,
-        pooling: _Pooling,
-        relu: bool,
-    ) -> None:
-        bias_shape = None if bias is None else bias.shape
-        found = _planned(*_kind(input), *_kind(weight), bias_shape, stride, padding, dilation, groups, *pooling)
-        if found.beyond is not None:
-            rows, columns = found.beyond
-            input = padded(input, (rows, rows, columns, columns))
-        self.plan, self.pooling, self.groups = found, pooling, groups
-        self.input, self.weight, self.bias, self.relu = input, weight, bias, relu
-
-    def run(self, return_switches: bool) -> Pooled:
-        plan = self.plan
-        if not plan.is_fusible or _passing_obstacle(plan.device):
-            pool = relu_max_pool2d if self.relu else max_pool2d
-            return pool(self.convolved(), *self.pooling, return_switches=return_switches)
-        values, codes = self._fused()
-        if not return_switches:
-            return values
-        return values, Switches(codes.contiguous(memory_format=_format_of(values)), plan.window, tuple(plan.size))
-
-    def convolved(self) -> Tensor:
-        """The convolution alone."""
-        stride, padding = self.plan.conv
-        return F.conv2d(
-            padded(self.input, padding), self.weight, self.bias, tuple(stride), 0, self.plan.dilation, self.groups
-        )
-
-    def _fused(self) -> tuple[Tensor, Tensor]:
-        weight, bias, plan = self.weight, self.bias, self.plan
-        batched = self.input.dim() == 4
-        input = self.input if batched else self.input.unsqueeze(0)
-        watched = input.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-        if (watched and torch.is_grad_enabled()) or torch.compiler.is_compiling():
-            values, codes = ConvMaxPool.apply(input, weight, bias, plan.arguments, plan.window, self.relu)
-        else:
-            values, codes = torch.ops.switchgrad.conv_max_pool(input, weight, bias, *plan.arguments, self.relu)
-        return (values, codes) if batched else (values.squeeze(0), codes.squeeze(0))
+def _convolved(input: Tensor, weight: Tensor, bias: Tensor | None, plan: _Plan) -> Tensor:
+    """The convolution alone."""
+    if plan.beyond is not None:
+        input = padded(input, plan.beyond)
+    stride, padding = plan.arguments[:2]
+    return F.conv2d(padded(input, padding), weight, bias, tuple(stride), 0, plan.dilation, plan.groups)
 
 
 def _within_span(
