@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding, Window, window
+from switchgrad.geometry import MOST, IntOrTuple, Padding, Window, window
 from switchgrad.kernels.cuda import DEVICES
+from switchgrad.ops.checks import FLOATS, check_tensor, count, number
 from switchgrad.ops.conv_pool import registration as registration
 from switchgrad.ops.conv_pool.autograd import Arguments, ConvMaxPool
 from switchgrad.ops.conv_pool.reference import padded
@@ -112,7 +113,7 @@ def conv_relu_max_pool2d(
     >>> w.grad.shape
     torch.Size([4, 3, 3, 3])
     """
-    if not 0 <= negative_slope < math.inf:
+    if not 0 <= number(negative_slope, "negative_slope") < math.inf:
         raise GeometryError(
             f"negative_slope is {negative_slope}; the maximum commutes with finite slopes of 0 or more, so give one "
             "or call conv2d, the activation and max_pool2d"
@@ -239,6 +240,9 @@ def _plan(
     groups: int,
     *pooling: Any,
 ) -> _Plan:
+    count(groups, "groups", least=-MOST)  # too small is said with the channels
+    if dtype not in FLOATS:
+        raise GeometryError(f"the input has dtype {dtype}; a convolution takes float64, float32, float16 or bfloat16")
     _check_shapes(shape, weight_shape, bias_shape, groups)
     beyond, padding = _within_span(weight_shape[2:], padding, dilation)
     rows, columns = beyond or (0, 0)
@@ -320,6 +324,9 @@ def _pooled(
 
 def _plan_of(input: Tensor, weight: Tensor, bias: Tensor | None, convolution: _Convolution, pooling: _Pooling) -> _Plan:
     """The plan of a call: finding it out takes longer than the kernel of a small block."""
+    for given, name in ((input, "the input"), (weight, "weight"), (bias, "bias")):
+        if given is not None or name != "bias":
+            check_tensor(given, name)
     bias_shape = None if bias is None else bias.shape
     call = (*_kind(input), *_kind(weight), bias_shape, *convolution, *pooling)
     if torch.compiler.is_compiling():  # its tracer warns of caches
