@@ -47,10 +47,12 @@ test: lint types sanitize $(VENV)/built  ## Everything that CI runs
 bench: $(VENV)/built  ## Measure every operator and a training step against its peers; writes benchmarks/results/
 	@$(BIN)/python benchmarks/pool.py
 	@$(BIN)/python benchmarks/pool_family.py
+	@$(BIN)/python benchmarks/weighted_pool.py
 	@$(BIN)/python benchmarks/regions.py
 	@$(BIN)/python benchmarks/fused.py
 	@$(BIN)/python benchmarks/conv_pool.py
 	@$(BIN)/python benchmarks/convolution.py
+	@$(BIN)/python benchmarks/linear.py
 	@$(BIN)/python benchmarks/step.py --tune --compile
 	@$(BIN)/python benchmarks/step_memory.py
 	@$(BIN)/python benchmarks/inference.py
