@@ -20,7 +20,7 @@ $(VENV)/ready: pyproject.toml scripts/install_torch
 	@touch $@
 
 $(VENV)/built: $(VENV)/ready $(NATIVE)
-	@echo "Compiling the native library (about a minute on two cores, once)"
+	@echo "Compiling the native library (about three minutes on two cores, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
 	  -C cmake.define.SWITCHGRAD_WERROR=ON -e .
 	@touch $@
