@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -164,6 +166,19 @@ def test_a_graph_gone_through_again(both):
         loss.backward()
         found.append([*of_x, *of_one, *(p.grad for p in model.parameters() if p.grad is not None)])
     same(*found)
+
+
+@pytest.mark.parametrize("asked", ["every", "bias"])
+def test_a_graph_that_is_kept_keeps_nothing_of_a_pass(monkeypatch, asked):
+    model, x = made(Head, monkeypatch)
+    values, seen = model(x), []
+    values.register_hook(lambda gradient: seen.append(weakref.ref(gradient)))
+    parameters = [p for name, p in model.named_parameters() if asked == "every" or name.endswith("bias")]
+    loss = values.square().sum()
+    for _ in range(2):
+        torch.autograd.grad(loss, parameters, retain_graph=True)
+    gc.collect()
+    assert [reference() is None for reference in seen] == [True, True]
 
 
 def test_a_penalty_on_gradients(both):
