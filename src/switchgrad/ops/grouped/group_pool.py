@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Literal, TypeAlias
 
 from torch import Tensor
@@ -104,7 +105,8 @@ def _pooled(input: Tensor, dim: int, mode: Mode) -> Tensor:
     if mode == "mean":
         return wide(input).mean(dim).to(input.dtype)
     before, after = input.shape[:dim], input.shape[dim + 1 :]
-    columns = input.reshape(before.numel(), 1, input.shape[dim], after.numel())
+    # Not Size.numel(), which would settle sizes that an exported program leaves open.
+    columns = input.reshape(prod(before), 1, input.shape[dim], prod(after))
     if columns.numel() == 0:
         return input.amax(dim)
     return pool(columns, window(2, (input.shape[dim], 1))).reshape(*before, *after)
