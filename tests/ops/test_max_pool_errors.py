@@ -259,8 +259,20 @@ UNPOOLING: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", UNPOOLING)
 def test_unpooling_refuses_in_one_sentence(name: str) -> None:
     arguments, sentence = UNPOOLING[name]
-    with pytest.raises(RuntimeError) as refused:  # GeometryError is one
+    with pytest.raises(GeometryError) as refused:
         ops.max_unpool2d(POOLED, **arguments)
+    assert str(refused.value) == sentence
+    with pytest.raises(GeometryError):
+        ops.max_unpool2d(POOLED.clone().requires_grad_(), **arguments)
+
+
+@pytest.mark.skipif(not kernels.isas(), reason="the sentences of the native library")
+def test_compiled_unpooling_refuses_in_the_same_sentence() -> None:
+    torch.compiler.reset()
+    arguments, sentence = UNPOOLING["index beyond"]
+    run = torch.compile(ops.max_unpool2d, backend="aot_eager", fullgraph=True)
+    with pytest.raises(RuntimeError) as refused:
+        run(POOLED, **arguments)
     assert str(refused.value) == sentence
 
 

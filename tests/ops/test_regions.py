@@ -15,6 +15,7 @@ import composed
 from composed import Composed, case
 from switchgrad import nn, ops
 from switchgrad.errors import GeometryError
+from switchgrad.kernels.schema import REFERENCES
 
 BOXES = [
     [0, 0.3, 0.7, 5.2, 6.4],
@@ -300,6 +301,11 @@ def test_large_boxes_take_little_memory() -> None:
     assert x.grad.sum().item() == pytest.approx(64 * 2 * 49, rel=1e-3)
 
 
+def roi_align_in_words(x: Tensor, boxes: Tensor) -> Tensor:
+    """The operator without its kernel."""
+    return REFERENCES["roi_align"](x, boxes, [2, 2], 1.0, -1, False, False)
+
+
 X = torch.rand(2, 4, 6, 6)
 BOX = torch.tensor([[0.0, 1.0, 1.0, 3.0, 3.0]])
 
@@ -316,6 +322,15 @@ BOX = torch.tensor([[0.0, 1.0, 1.0, 3.0, 3.0]])
         (lambda: ops.roi_align(X, BOX - torch.tensor([1.0, 0, 0, 0, 0]), 2), "pictures -1 to -1"),
         (lambda: ops.roi_align(X, BOX * torch.inf, 2), "finite"),
         (lambda: ops.roi_align(X, BOX, (2, 0)), "output_size is"),
+        (
+            lambda: ops.roi_align(X, BOX * 1e7, 2),
+            "^box 0 asks for .* bin; clip it to the picture",
+        ),
+        (
+            lambda: ops.roi_align(X, BOX, 2, sampling_ratio=2**21),
+            "^box 0 asks for .* smaller sampling_ratio$",
+        ),
+        (lambda: roi_align_in_words(X, BOX * 1e7), "^box 0 asks for .* smaller sampling_ratio$"),
         (lambda: ops.ps_roi_pool(X, BOX, 3), "multiple of 9 channels"),
         (lambda: ops.ps_roi_align(X, BOX, 3), "multiple of 9 channels"),
     ],

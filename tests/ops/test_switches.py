@@ -169,7 +169,7 @@ def test_switches_that_lie_are_refused(lie: str) -> None:
 def test_codes_in_the_padding_are_refused_and_harmless() -> None:
     window = geometry.window(2, 3, 2, 1)
     switches = Switches(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), window, (4, 4))  # cell 0 of window 0 is padding
-    with pytest.raises(RuntimeError, match=r"some switches point outside their window or the input"):
+    with pytest.raises(GeometryError, match=r"some switches point outside their window or the input"):
         switches.to_indices()
     with pytest.raises(RuntimeError, match=r"some switches point outside their window or the input"):
         torch.ops.switchgrad.max_pool_gather(torch.zeros(1, 1, 4, 4), switches.codes, *ops.routing.window_args(window))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -39,6 +39,25 @@ def integers(value: Any, name: str, axes: int) -> list[int]:
     if not isinstance(value, Sequence) or not all(map(is_integer, cast("Sequence[object]", value))):
         raise GeometryError(f"{name} is {value!r}; give {axes} integers or the whole shape")
     return list(cast("Sequence[int]", value))
+
+
+def in_words(call: Callable[..., Tensor], *arguments: Any) -> Tensor:
+    """``call(*arguments)`` of one of our operators, whose refusal becomes a `GeometryError` with the same sentence.
+
+    For what only a kernel looks at: the numbers in indices, codes and boxes. A compiled graph calls the kernel itself
+    and raises the sentence as a ``RuntimeError``, which a `GeometryError` is too.
+    """
+    if torch.compiler.is_compiling():
+        return call(*arguments)
+    try:
+        return call(*arguments)
+    except RuntimeError as refusal:
+        if type(refusal) is RuntimeError and str(refusal).startswith(_REFUSALS):
+            raise GeometryError(str(refusal)) from None
+        raise
+
+
+_REFUSALS = ("max_unpool ", "some switches ", "box ")  # how the kernels' sentences about such numbers begin
 
 
 def check_floats(input: Tensor, dims: int, name: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from switchgrad.ops.checks import in_words
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.linear_maps import lies_channels_last
 from switchgrad.ops.routing import fold, function, is_transformed, is_watched, unfold
@@ -18,7 +19,7 @@ def unpool_by_indices(values: Tensor, indices: Tensor, output_size: Sequence[int
 
     Index -1 means nowhere. Where several indices name one cell the last in row-major order stays (deterministic, on
     every device and for any number of threads), and only that one gets the gradient. An index beyond the output
-    raises an error that names it. The layout is that of the values.
+    raises a `GeometryError` that names it. The layout is that of the values.
     """
     if is_watched(values):
         return function(_Unpool, _TransformedUnpool).apply(values, indices, tuple(output_size))
@@ -39,7 +40,7 @@ def pick(tensor: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
 
 def _put(values: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
     """The operator, which writes row by row, and its result in the layout of the values."""
-    put = torch.ops.switchgrad.max_unpool(values, indices, list(output_size))
+    put = in_words(torch.ops.switchgrad.max_unpool, values, indices, list(output_size))
     return in_layout_of(values, put) if lies_channels_last(values, len(output_size)) else put
 
 

@@ -37,8 +37,8 @@ def roi_align(
     Backward: each gradient goes to the cells of its samples, times their weights; to the features alone, not to the
     boxes. Deterministic, the same bits with any number of threads. The boxes are kept, nothing else; the work needs
     memory for the weights of each box's rows and columns, and for sixteen channels of a picture on each thread. Raises
-    `GeometryError` for shapes that do not fit, pictures that the batch does not have, and coordinates that are not
-    finite.
+    `GeometryError` for shapes that do not fit, pictures that the batch does not have, coordinates that are not
+    finite, and boxes so large that a bin of theirs would have more than 2^20 samples a side.
 
     He, Gkioxari, Dollar, Girshick: Mask R-CNN (2017).
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.kernels.schema import LIBRARY
+from switchgrad.ops.checks import in_words
 from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
 from switchgrad.ops.linear_maps import lies_channels_last
 from switchgrad.ops.regions import weights
@@ -43,7 +44,7 @@ def region_spread(
 
 
 def _up(input: Tensor, boxes: Tensor, name: Name, places: tuple[int, int], options: Options) -> Tensor:
-    return getattr(torch.ops.switchgrad, name)(input, boxes, list(places), *options)
+    return in_words(getattr(torch.ops.switchgrad, name), input, boxes, list(places), *options)
 
 
 def _down(

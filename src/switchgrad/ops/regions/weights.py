@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from switchgrad.errors import GeometryError
 from switchgrad.ops.regions.boxes import bins, half_up
 
 Bounds = tuple[Tensor, Tensor, Tensor, Tensor]  # first and one past the last row, then column, of each bin: (K, P), ...
+MOST_SAMPLES = 2**20  # a bin
 Weights = tuple[Tensor, Tensor]  # of each row and of each column in each bin: (K, P, H), (K, Q, W)
 
 
@@ -64,6 +66,11 @@ def _along(start: Tensor, length: Tensor, places: int, sampling_ratio: int, size
     counts = each.ceil().clamp_min(0) if sampling_ratio <= 0 else torch.full_like(each, sampling_ratio)
     weights = start.new_zeros((start.shape[0], places, size))
     most = int(counts.max()) if counts.numel() else 0
+    if most > MOST_SAMPLES:
+        raise GeometryError(
+            f"box {int(counts.argmax())} asks for more than 2^20 samples a bin; clip it to the picture, or give a "
+            "smaller sampling_ratio"
+        )
     place = torch.arange(places, dtype=start.dtype, device=start.device)[:, None]
     for i in range(most):
         along = counts.new_full((), i + 0.5) / counts.clamp_min(1)  # a number over a tensor would round twice
