@@ -3,6 +3,7 @@
 // that the order of additions does not matter; NaN and infinities are strewn in.
 #include "avg_pool/job.h"
 #include "cpu/isa.h"
+#include "fuzz/maps.h"
 #include "fuzz/memory.h"
 #include "fuzz/run.h"
 #include "fuzz/windows.h"
@@ -76,29 +77,19 @@ struct Line {
 
 struct {
   Line axis[3];
-  int64_t batch, channels, dtype;
+  Maps maps;
   bool multiply;
-  const char* how;
 } current;
 
-void tell() {
-  tell_seed();
-  std::printf("%s, dtype %d, batch %d, channels %d, %s\n", current.how, static_cast<int>(current.dtype),
-              static_cast<int>(current.batch), static_cast<int>(current.channels),
-              current.multiply ? "multiplied" : "divided");
+void show() {
+  current.maps.tell();
+  std::printf("%s\n", current.multiply ? "multiplied" : "divided");
   for (const Line& line : current.axis) {
     std::printf("  size %d, dilation %d:", static_cast<int>(line.bins.size), static_cast<int>(line.bins.dilation));
     for (size_t p = 0; p < line.start.size() && p < 12; ++p)
       std::printf(" %d+%d", static_cast<int>(line.start[p]), static_cast<int>(line.cells[p]));
     std::printf(" (%d places)\n", static_cast<int>(line.bins.places));
   }
-  std::fflush(stdout);
-}
-
-[[noreturn]] void complain(const char* what) {
-  std::printf("MISMATCH: %s\n", what);
-  tell();
-  std::_Exit(1);
 }
 
 // False where the window does not fit.
@@ -139,14 +130,10 @@ bool lay(Line& line, bool wide) {
 
 template <class T>
 class Fuzz {
-  using Sum = std::conditional_t<is_half<T>, float, T>;
+  using Sum = SumOf<T>;
 
  public:
-  explicit Fuzz(switchgrad::Dtype dtype)
-      : dtype_(dtype),
-        channels_last_(chance(50)),
-        batch_(between(1, 3)),
-        channels_(channels_last_ && chance(60) ? between(1, 150) : between(1, 20)) {}
+  explicit Fuzz(switchgrad::Dtype dtype) : maps_(any_maps(dtype, chance(50), 20)) {}
 
   void run() {
     for (int i = 0; i < 3; ++i) {
@@ -154,47 +141,27 @@ class Fuzz {
       cells_ *= job_.bins[i].size;
       places_ *= job_.bins[i].places;
     }
-    if (batch_ * channels_ * std::max(cells_, places_) > 400'000) return;
+    if (maps_.planes() * std::max(cells_, places_) > 400'000) return;
     job_.multiply = current.multiply;
-    current.batch = job_.batch = batch_;
-    current.channels = job_.channels = channels_;
-    current.dtype = dtype_;
-    current.how = channels_last_ ? "channels last" : "planar";
+    current.maps = maps_;
+    job_.batch = maps_.batch;
+    job_.channels = maps_.channels;
     forward();
     backward();
   }
 
  private:
-  // Where a cell of a compact tensor lies.
-  int64_t at(int64_t n, int64_t c, int64_t place, int64_t places) const {
-    return channels_last_ ? (n * places + place) * channels_ + c : (n * channels_ + c) * places + place;
-  }
   // Calls body(n, c, windows of three axes, place).
   template <class F>
   void for_each_window(F&& body) const {
-    const Bins *z = &job_.bins[0], *y = &job_.bins[1], *x = &job_.bins[2];
-    for (int64_t n = 0; n < batch_; ++n)
-      for (int64_t c = 0; c < channels_; ++c) {
-        int64_t place = 0;
-        for (int64_t od = 0; od < z->places; ++od)
-          for (int64_t p = 0; p < y->places; ++p)
-            for (int64_t q = 0; q < x->places; ++q, ++place) body(n, c, od, p, q, place);
-      }
+    const Bins &y = job_.bins[1], &x = job_.bins[2];
+    maps_.each(places_, [&](int64_t n, int64_t c, int64_t place) {
+      body(n, c, place / x.places / y.places, place / x.places % y.places, place % x.places, place);
+    });
   }
   Sum scaled(double sum, int64_t od, int64_t p, int64_t q) const {
     const auto factor = static_cast<Sum>(job_.bins[0].factor[od] * job_.bins[1].factor[p] * job_.bins[2].factor[q]);
     return current.multiply ? static_cast<Sum>(sum) * factor : static_cast<Sum>(sum) / factor;
-  }
-  static T written(Sum sum) {
-    if constexpr (is_half<T>) {
-      return rounded<T>(sum);
-    } else {
-      return sum;
-    }
-  }
-  static T any_summand() {
-    if (chance(1)) return chance(50) ? lowest<T>() : written(static_cast<Sum>(NAN));
-    return any_number<T>(3);
   }
   template <class F>
   static void for_cells(const std::vector<int64_t>& d, const std::vector<int64_t>& h, const std::vector<int64_t>& w,
@@ -206,14 +173,14 @@ class Fuzz {
 
   void forward() {
     const Bins* b = job_.bins;
-    const int64_t sizes[5] = {batch_, channels_, b[0].size, b[1].size, b[2].size};
-    const int64_t span = any_strides(sizes, channels_last_, job_.stride);
-    Buffer<T> input(1, span), values(2, batch_ * channels_ * places_);
-    for (int64_t i = 0; i < span; ++i) input[i] = any_summand();
+    const int64_t sizes[5] = {maps_.batch, maps_.channels, b[0].size, b[1].size, b[2].size};
+    const int64_t span = any_strides(sizes, maps_.channels_last, job_.stride);
+    Buffer<T> input(1, span), values(2, maps_.planes() * places_);
+    for (int64_t i = 0; i < span; ++i) input[i] = any_summand<T>();
     job_.from = input.get();
     job_.to = values.get();
-    in_chunks(channels_last_ ? the_table->pool_channels_last[dtype_] : the_table->pool_planar[dtype_], job_,
-              batch_ * (channels_last_ ? places_ : channels_ * places_ / b[2].places));
+    in_chunks(maps_.channels_last ? the_table->pool_channels_last[maps_.dtype] : the_table->pool_planar[maps_.dtype],
+              job_, maps_.channels_last ? maps_.batch * places_ : maps_.planes() * places_ / b[2].places);
     for_each_window([&](int64_t n, int64_t c, int64_t od, int64_t p, int64_t q, int64_t place) {
       double sum = 0;
       for_cells(current.axis[0].of(od), current.axis[1].of(p), current.axis[2].of(q),
@@ -221,7 +188,7 @@ class Fuzz {
                   const int64_t* s = job_.stride;
                   sum += order(input[n * s[0] + c * s[1] + d * s[2] + h * s[3] + w * s[4]]);
                 });
-      if (!same_sum(values[at(n, c, place, places_)], written(scaled(sum, od, p, q)))) complain("averages");
+      if (!same_sum(values[maps_.at(n, c, place, places_)], written<T>(scaled(sum, od, p, q)))) complain("averages");
     });
     if (!values.intact() || !input.intact()) complain("memory beside the averages");
   }
@@ -229,40 +196,36 @@ class Fuzz {
   void backward() {
     const Bins* b = job_.bins;
     AverageJob job = job_;
-    Buffer<T> pooled(3, batch_ * channels_ * places_), shares(4, batch_ * channels_ * cells_);
-    for (int64_t i = 0; i < batch_ * channels_ * places_; ++i) pooled[i] = any_summand();
-    std::vector<double> sums(static_cast<size_t>(batch_ * channels_ * cells_), 0.0);
+    Buffer<T> pooled(3, maps_.planes() * places_), shares(4, maps_.planes() * cells_);
+    for (int64_t i = 0; i < maps_.planes() * places_; ++i) pooled[i] = any_summand<T>();
+    std::vector<double> sums(static_cast<size_t>(maps_.planes() * cells_), 0.0);
     for_each_window([&](int64_t n, int64_t c, int64_t od, int64_t p, int64_t q, int64_t place) {
-      const Sum share = scaled(order(pooled[at(n, c, place, places_)]), od, p, q);
+      const Sum share = scaled(order(pooled[maps_.at(n, c, place, places_)]), od, p, q);
       for_cells(current.axis[0].of(od), current.axis[1].of(p), current.axis[2].of(q),
                 [&](int64_t d, int64_t h, int64_t w) {
-                  sums[at(n, c, (d * b[1].size + h) * b[2].size + w, cells_)] += share;
+                  sums[maps_.at(n, c, (d * b[1].size + h) * b[2].size + w, cells_)] += share;
                 });
     });
     job.from = pooled.get();
     job.to = shares.get();
-    int64_t items = batch_ * cells_;
-    if (!channels_last_) {  // every plane counts as an image
-      job.batch = batch_ * channels_;
+    int64_t items = maps_.batch * cells_;
+    if (!maps_.channels_last) {  // every plane counts as an image
+      job.batch = maps_.planes();
       job.channels = 1;
       items = job.batch * cells_ / b[2].size;
     }
-    in_chunks(channels_last_ ? the_table->spread_channels_last[dtype_] : the_table->spread_planar[dtype_], job, items);
-    for (int64_t i = 0; i < batch_ * channels_ * cells_; ++i)
-      if (!same_sum(shares[i], written(static_cast<Sum>(sums[i])))) complain("shares");
+    in_chunks(
+        maps_.channels_last ? the_table->spread_channels_last[maps_.dtype] : the_table->spread_planar[maps_.dtype], job,
+        items);
+    for (int64_t i = 0; i < maps_.planes() * cells_; ++i)
+      if (!same_sum(shares[i], written<T>(static_cast<Sum>(sums[i])))) complain("shares");
     if (!shares.intact() || !pooled.intact()) complain("memory beside the shares");
   }
 
-  switchgrad::Dtype dtype_;
-  bool channels_last_;
-  int64_t batch_, channels_, cells_ = 1, places_ = 1;
+  Maps maps_;
+  int64_t cells_ = 1, places_ = 1;
   AverageJob job_;
 };
-
-template <class T>
-void fuzz(switchgrad::Dtype dtype) {
-  Fuzz<T>(dtype).run();
-}
 
 void fuzz_once(const AveragePoolTable& table) {
   the_table = &table;
@@ -287,15 +250,10 @@ void fuzz_once(const AveragePoolTable& table) {
       line.factor.push_back(!two ? 1 : current.multiply ? 0.5 : 2);
     }
   }
-  switch (between(0, 3)) {
-    case switchgrad::F64: return fuzz<double>(switchgrad::F64);
-    case switchgrad::F32: return fuzz<float>(switchgrad::F32);
-    case switchgrad::F16: return fuzz<Half>(switchgrad::F16);
-    default: return fuzz<Brain>(switchgrad::BF16);
-  }
+  with_any_float([](auto number, switchgrad::Dtype dtype) { Fuzz<decltype(number)>(dtype).run(); });
 }
 
 }  // namespace
 }  // namespace fuzz
 
-int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::tell, fuzz::fuzz_once); }
+int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::show, fuzz::fuzz_once); }

@@ -8,13 +8,15 @@
 // infinities among them, and a part has any bits at all, where only memory and codes are looked at. As in
 // fuzz_max_pool.cpp, jobs are cut into chunks that run in any order, and guard pages stand beside half of the buffers.
 #include "conv_pool/job.h"
+#include "fuzz/maps.h"
 #include "fuzz/memory.h"
+#include "fuzz/products.h"
 #include "fuzz/run.h"
+#include "fuzz/windows.h"
 
 namespace fuzz {
 namespace {
 
-using switchgrad::Axis;
 using switchgrad::ConvPoolKernels;
 using switchgrad::ConvPoolTable;
 
@@ -33,21 +35,10 @@ struct Geometry {
   int64_t work() const { return batch * conv_cells() * filters * taps() * channels; }
 } current;
 
-void tell() {
-  tell_seed();
+void show() {
   std::printf("  batch %d, channels %d, filters %d\n", static_cast<int>(current.batch),
               static_cast<int>(current.channels), static_cast<int>(current.filters));
-  for (const Axis& a : {current.conv[0], current.conv[1], current.pool[0], current.pool[1]})
-    std::printf("  size %d, kernel %d, stride %d, padding %d + %d, dilation %d: %d places\n", static_cast<int>(a.size),
-                static_cast<int>(a.kernel), static_cast<int>(a.stride), static_cast<int>(a.pad_begin),
-                static_cast<int>(a.pad_end), static_cast<int>(a.dilation), static_cast<int>(a.places));
-  std::fflush(stdout);
-}
-
-[[noreturn]] void complain(const char* what) {
-  std::printf("MISMATCH: %s\n", what);
-  tell();
-  std::_Exit(1);
+  for (const Axis& a : {current.conv[0], current.conv[1], current.pool[0], current.pool[1]}) tell_axis(a);
 }
 
 int64_t any_channels() {
@@ -117,18 +108,6 @@ bool any_geometry(Geometry& g) {
 
 // ---- numbers -----------------------------------------------------------------------------------------------------
 
-enum Kind { whole, special, any_bits };
-
-template <class E>
-E any_real(Kind kind) {
-  if (kind == any_bits) return any_number<E>(1);
-  if (kind == special && chance(2)) {
-    constexpr E infinity = std::numeric_limits<E>::infinity();
-    return std::vector<E>{infinity, -infinity, std::numeric_limits<E>::quiet_NaN()}[between(0, 2)];
-  }
-  return static_cast<E>(between(-4, 4));
-}
-
 template <class E>
 void fill(Buffer<E>& buffer, int64_t count, Kind kind) {
   for (int64_t i = 0; i < count; ++i) buffer[i] = any_real<E>(kind);
@@ -140,14 +119,7 @@ int64_t any_strides(const int64_t (&sizes)[4], int64_t (&stride)[4], bool gaps, 
   std::vector<int> inside_out = chance(50) ? std::vector<int>{1, 3, 2, 0} : std::vector<int>{3, 2, 1, 0};
   if (gaps && chance(20)) std::shuffle(inside_out.begin(), inside_out.end(), random_bits);
   const bool compact = !gaps || chance(50);
-  int64_t step = 1, span = 1;
-  for (size_t i = 0; i < 4; ++i) {
-    const int axis = inside_out[i];
-    stride[axis] = repeats && i > 0 && !compact && chance(10) ? 0 : step;
-    span += (sizes[axis] - 1) * stride[axis];
-    step = std::max(step, stride[axis] * sizes[axis]) + (compact || chance(60) ? 0 : between(1, 9));
-  }
-  return span;
+  return lay(sizes, inside_out, !compact, repeats && !compact, stride);
 }
 
 // ---- forward and backward ----------------------------------------------------------------------------------------
@@ -158,9 +130,7 @@ class Fuzz {
   Fuzz(const ConvPoolKernels& kernels, const Geometry& geometry)
       : kernels_(kernels),
         g_(geometry),
-        kind_(chance(70)   ? whole
-              : chance(60) ? special
-                           : any_bits),
+        kind_(any_kind()),
         input_span_(any_strides({g_.batch, g_.channels, g_.conv[0].size, g_.conv[1].size}, input_stride_, true, true)),
         weight_span_(
             any_strides({g_.filters, g_.channels, g_.conv[0].kernel, g_.conv[1].kernel}, bank_.stride, true, true)),
@@ -386,4 +356,4 @@ void fuzz_once(const ConvPoolTable& table) {
 }  // namespace
 }  // namespace fuzz
 
-int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::tell, fuzz::fuzz_once); }
+int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::show, fuzz::fuzz_once); }

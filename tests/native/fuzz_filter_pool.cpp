@@ -4,6 +4,7 @@
 // does not matter; NaN and infinities are strewn in.
 #include "cpu/isa.h"
 #include "filter_pool/job.h"
+#include "fuzz/maps.h"
 #include "fuzz/memory.h"
 #include "fuzz/run.h"
 #include "fuzz/windows.h"
@@ -57,29 +58,19 @@ struct Line {
 
 struct {
   Line axis[3];
-  int64_t batch, channels, dtype;
+  Maps maps;
   bool products, scaled;
-  const char* how;
 } current;
 
-void tell() {
-  tell_seed();
-  std::printf("%s, dtype %d, batch %d, channels %d%s%s\n", current.how, static_cast<int>(current.dtype),
-              static_cast<int>(current.batch), static_cast<int>(current.channels), current.products ? ", products" : "",
-              current.scaled ? ", factors" : "");
+void show() {
+  current.maps.tell();
+  std::printf("%s, %s\n", current.products ? "products" : "any weights", current.scaled ? "factors" : "no factors");
   for (const Line& line : current.axis) {
     const Axis& a = line.axis;
     std::printf("  size %d, kernel %d, stride %d, before %d, dilation %d, places %d, border %d\n",
                 static_cast<int>(a.size), static_cast<int>(a.kernel), static_cast<int>(a.stride),
                 static_cast<int>(a.pad_begin), static_cast<int>(a.dilation), static_cast<int>(a.places), line.border);
   }
-  std::fflush(stdout);
-}
-
-[[noreturn]] void complain(const char* what) {
-  std::printf("MISMATCH: %s\n", what);
-  tell();
-  std::_Exit(1);
 }
 
 // False where the window does not fit, or what lies beyond cannot be reflected.
@@ -101,14 +92,10 @@ bool lay(Line& line, bool wide) {
 
 template <class T>
 class Fuzz {
-  using A = std::conditional_t<is_half<T>, float, T>;
+  using A = SumOf<T>;
 
  public:
-  explicit Fuzz(switchgrad::Dtype dtype)
-      : dtype_(dtype),
-        channels_last_(chance(50)),
-        batch_(between(1, 3)),
-        channels_(channels_last_ && chance(60) ? between(1, 150) : between(1, 20)) {}
+  explicit Fuzz(switchgrad::Dtype dtype) : maps_(any_maps(dtype, chance(50), 20)) {}
 
   void run() {
     for (int i = 0; i < 3; ++i) {
@@ -118,11 +105,10 @@ class Fuzz {
       places_ *= a.places;
       taps_ *= a.kernel;
     }
-    if (batch_ * channels_ * std::max(cells_, places_) > 200'000) return;
-    current.batch = job_.batch = batch_;
-    current.channels = job_.channels = channels_;
-    current.dtype = dtype_;
-    current.how = channels_last_ ? "channels last" : "planar";
+    if (maps_.planes() * std::max(cells_, places_) > 200'000) return;
+    current.maps = maps_;
+    job_.batch = maps_.batch;
+    job_.channels = maps_.channels;
     const int64_t columns = current.axis[2].axis.kernel, rows = taps_ / columns;
     Buffer<A> down(5, rows), along(6, columns), weights(7, taps_), factors(8, places_);
     for (int64_t i = 0; i < rows; ++i) down[i] = any_weight();
@@ -143,32 +129,9 @@ class Fuzz {
 
  private:
   static A any_weight() { return static_cast<A>(between(-2, 4)) / 2; }
-  static T written(double sum) {
-    if constexpr (is_half<T>) {
-      return rounded<T>(static_cast<float>(sum));
-    } else {
-      return static_cast<T>(sum);
-    }
-  }
-  static T any_summand() {
-    if (chance(1)) return chance(50) ? lowest<T>() : written(NAN);
-    return any_number<T>(3);
-  }
-
-  // Where a cell of a compact tensor lies.
-  int64_t at(int64_t n, int64_t c, int64_t place, int64_t places) const {
-    return channels_last_ ? (n * places + place) * channels_ + c : (n * channels_ + c) * places + place;
-  }
   double scaled(double sum, int64_t place) const {
     if (!current.scaled) return sum;
     return (*factors_)[place] == 0 ? 0 : sum * (*factors_)[place];
-  }
-  // Calls body(n, c, place).
-  template <class F>
-  void for_each_place(F&& body) const {
-    for (int64_t n = 0; n < batch_; ++n)
-      for (int64_t c = 0; c < channels_; ++c)
-        for (int64_t place = 0; place < places_; ++place) body(n, c, place);
   }
   // Calls body(weight, d, h, w) for the cells of the window at a place that lie in the input or on one of its cells.
   template <class F>
@@ -189,58 +152,53 @@ class Fuzz {
 
   void forward() {
     const Line* a = current.axis;
-    const int64_t sizes[5] = {batch_, channels_, a[0].axis.size, a[1].axis.size, a[2].axis.size};
-    const int64_t span = any_strides(sizes, channels_last_, job_.stride);
-    Buffer<T> input(1, span), pooled(2, batch_ * channels_ * places_);
-    for (int64_t i = 0; i < span; ++i) input[i] = any_summand();
+    const int64_t sizes[5] = {maps_.batch, maps_.channels, a[0].axis.size, a[1].axis.size, a[2].axis.size};
+    const int64_t span = any_strides(sizes, maps_.channels_last, job_.stride);
+    Buffer<T> input(1, span), pooled(2, maps_.planes() * places_);
+    for (int64_t i = 0; i < span; ++i) input[i] = any_summand<T>();
     job_.maps = input.get();
     job_.pooled = pooled.get();
-    in_chunks(channels_last_ ? the_table->sums_channels_last[dtype_] : the_table->sums_planar[dtype_], job_,
-              batch_ * (channels_last_ ? 1 : channels_) * a[0].axis.places * a[1].axis.places);
-    for_each_place([&](int64_t n, int64_t c, int64_t place) {
+    in_chunks(maps_.channels_last ? the_table->sums_channels_last[maps_.dtype] : the_table->sums_planar[maps_.dtype],
+              job_, (maps_.channels_last ? maps_.batch : maps_.planes()) * a[0].axis.places * a[1].axis.places);
+    maps_.each(places_, [&](int64_t n, int64_t c, int64_t place) {
       double sum = 0;
       for_each_cell(place, [&](A weight, int64_t d, int64_t h, int64_t w) {
         const int64_t* s = job_.stride;
         sum += weight * static_cast<double>(order(input[n * s[0] + c * s[1] + d * s[2] + h * s[3] + w * s[4]]));
       });
-      if (!same_sum(pooled[at(n, c, place, places_)], written(scaled(sum, place)))) complain("sums");
+      if (!same_sum(pooled[maps_.at(n, c, place, places_)], written<T>(scaled(sum, place)))) complain("sums");
     });
     if (!pooled.intact() || !input.intact()) complain("memory beside the sums");
   }
 
   void backward() {
     const Line* a = current.axis;
-    Buffer<T> pooled(3, batch_ * channels_ * places_), maps(4, batch_ * channels_ * cells_);
-    for (int64_t i = 0; i < batch_ * channels_ * places_; ++i) pooled[i] = any_summand();
-    std::vector<double> sums(static_cast<size_t>(batch_ * channels_ * cells_), 0.0);
-    for_each_place([&](int64_t n, int64_t c, int64_t place) {
-      const double grad = scaled(static_cast<double>(order(pooled[at(n, c, place, places_)])), place);
+    Buffer<T> pooled(3, maps_.planes() * places_), maps(4, maps_.planes() * cells_);
+    for (int64_t i = 0; i < maps_.planes() * places_; ++i) pooled[i] = any_summand<T>();
+    std::vector<double> sums(static_cast<size_t>(maps_.planes() * cells_), 0.0);
+    maps_.each(places_, [&](int64_t n, int64_t c, int64_t place) {
+      const double grad = scaled(static_cast<double>(order(pooled[maps_.at(n, c, place, places_)])), place);
       for_each_cell(place, [&](A weight, int64_t d, int64_t h, int64_t w) {
-        sums[at(n, c, (d * a[1].axis.size + h) * a[2].axis.size + w, cells_)] += weight * grad;
+        sums[maps_.at(n, c, (d * a[1].axis.size + h) * a[2].axis.size + w, cells_)] += weight * grad;
       });
     });
     FilterJob job = job_;
     job.pooled = pooled.get();
     job.maps = maps.get();
-    in_chunks(channels_last_ ? the_table->spread_channels_last[dtype_] : the_table->spread_planar[dtype_], job,
-              batch_ * (channels_last_ ? 1 : channels_) * a[0].axis.size * a[1].axis.size);
-    for (int64_t i = 0; i < batch_ * channels_ * cells_; ++i)
-      if (!same_sum(maps[i], written(sums[i]))) complain("shares");
+    in_chunks(
+        maps_.channels_last ? the_table->spread_channels_last[maps_.dtype] : the_table->spread_planar[maps_.dtype], job,
+        (maps_.channels_last ? maps_.batch : maps_.planes()) * a[0].axis.size * a[1].axis.size);
+    for (int64_t i = 0; i < maps_.planes() * cells_; ++i)
+      if (!same_sum(maps[i], written<T>(sums[i]))) complain("shares");
     if (!maps.intact() || !pooled.intact()) complain("memory beside the shares");
   }
 
-  switchgrad::Dtype dtype_;
-  bool channels_last_;
-  int64_t batch_, channels_, cells_ = 1, places_ = 1, taps_ = 1;
+  Maps maps_;
+  int64_t cells_ = 1, places_ = 1, taps_ = 1;
   const Buffer<A>* weights_ = nullptr;
   const Buffer<A>* factors_ = nullptr;
   FilterJob job_;
 };
-
-template <class T>
-void fuzz(switchgrad::Dtype dtype) {
-  Fuzz<T>(dtype).run();
-}
 
 void fuzz_once(const FilterTable& table) {
   the_table = &table;
@@ -256,15 +214,10 @@ void fuzz_once(const FilterTable& table) {
   }
   current.products = chance(50);
   current.scaled = chance(50);
-  switch (between(0, 3)) {
-    case switchgrad::F64: return fuzz<double>(switchgrad::F64);
-    case switchgrad::F32: return fuzz<float>(switchgrad::F32);
-    case switchgrad::F16: return fuzz<Half>(switchgrad::F16);
-    default: return fuzz<Brain>(switchgrad::BF16);
-  }
+  with_any_float([](auto number, switchgrad::Dtype dtype) { Fuzz<decltype(number)>(dtype).run(); });
 }
 
 }  // namespace
 }  // namespace fuzz
 
-int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::tell, fuzz::fuzz_once); }
+int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::show, fuzz::fuzz_once); }

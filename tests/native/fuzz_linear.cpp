@@ -7,6 +7,7 @@
 // has any bits at all, where only memory is looked at. As in fuzz_max_pool.cpp, jobs are cut into chunks that run in
 // any order, and guard pages stand beside half of the buffers.
 #include "fuzz/memory.h"
+#include "fuzz/products.h"
 #include "fuzz/run.h"
 #include "linear/job.h"
 
@@ -23,33 +24,13 @@ constexpr Server<LinearTable> servers[] = {SWITCHGRAD_SERVERS};
 
 LinearJob current;
 
-void tell() {
-  tell_seed();
+void show() {
   std::printf("  rows %d, inputs %d, outputs %d\n", static_cast<int>(current.rows), static_cast<int>(current.inputs),
               static_cast<int>(current.outputs));
-  std::fflush(stdout);
-}
-
-[[noreturn]] void complain(const char* what) {
-  std::printf("MISMATCH: %s\n", what);
-  tell();
-  std::_Exit(1);
 }
 
 int64_t any_size(int64_t most) {
   return chance(5) ? 0 : chance(50) ? between(1, 9) : chance(40) ? 16 * between(1, most / 16) : between(10, most);
-}
-
-enum Kind { whole, special, any_bits };
-
-template <class E>
-E any_real(Kind kind) {
-  if (kind == any_bits) return any_number<E>(1);
-  if (kind == special && chance(1)) {
-    constexpr E infinity = std::numeric_limits<E>::infinity();
-    return std::vector<E>{infinity, -infinity, std::numeric_limits<E>::quiet_NaN()}[between(0, 2)];
-  }
-  return static_cast<E>(between(-4, 4));
 }
 
 // Rows and columns with gaps between them, or the other way round, or all of them the same few numbers.
@@ -85,9 +66,7 @@ class Fuzz {
  public:
   explicit Fuzz(const LinearKernels& kernels)
       : kernels_(kernels),
-        kind_(chance(70)   ? whole
-              : chance(60) ? special
-                           : any_bits),
+        kind_(any_kind()),
         input_(0, current.rows, current.inputs, kind_),
         weight_(1, current.outputs, current.inputs, kind_, true),
         grad_(2, current.rows, current.outputs, kind_),
@@ -208,4 +187,4 @@ void fuzz_once(const LinearTable& table) {
 }  // namespace
 }  // namespace fuzz
 
-int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::tell, fuzz::fuzz_once); }
+int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::show, fuzz::fuzz_once); }

@@ -8,6 +8,8 @@
 // AddressSanitizer does not see masked vector loads and stores.
 #include "common/table.h"
 #include "cpu/isa.h"
+#include "fuzz/codes.h"
+#include "fuzz/maps.h"
 #include "fuzz/memory.h"
 #include "fuzz/run.h"
 #include "fuzz/windows.h"
@@ -27,28 +29,14 @@ const MaxPoolTable* the_table = nullptr;
 
 // ---- geometry ----------------------------------------------------------------------------------------------------
 
-// What is being tried, for the report of a failure, be it ours or the sanitisers'.
 struct {
   Window window;
-  int64_t batch, channels, dtype;
-  const char* how;
+  Maps maps;
 } current;
 
-void tell() {
-  tell_seed();
-  std::printf("%s, dtype %d, batch %d, channels %d\n", current.how, static_cast<int>(current.dtype),
-              static_cast<int>(current.batch), static_cast<int>(current.channels));
-  for (const Axis& a : current.window.axis)
-    std::printf("  size %d, kernel %d, stride %d, padding %d + %d, dilation %d: %d places\n", static_cast<int>(a.size),
-                static_cast<int>(a.kernel), static_cast<int>(a.stride), static_cast<int>(a.pad_begin),
-                static_cast<int>(a.pad_end), static_cast<int>(a.dilation), static_cast<int>(a.places));
-  std::fflush(stdout);
-}
-
-[[noreturn]] void complain(const char* what) {
-  std::printf("MISMATCH: %s\n", what);
-  tell();
-  std::_Exit(1);
+void show() {
+  current.maps.tell();
+  for (const Axis& a : current.window.axis) tell_axis(a);
 }
 
 // False where the window does not fit.
@@ -77,12 +65,8 @@ bool any_window(Window& window) {
     window = Window{};
     window.axis[2] = {between(32000, 40000), between(32760, 33500), between(500, 3000), 900, between(0, 900), 1, 1};
   }
-  try {
-    for (int i = 0; i < 3; ++i) settle(window.axis[i], i, chance(50));
-  } catch (const std::runtime_error&) {
-    return false;
-  }
-  return window.output_cells() * window.cells() < 3'000'000 && window.output_cells() < 20'000;
+  return settle_all(window.axis, 3) && window.output_cells() * window.cells() < 3'000'000 &&
+         window.output_cells() < 20'000;
 }
 
 // ---- forward and backward ----------------------------------------------------------------------------------------
@@ -91,57 +75,42 @@ template <class T>
 class Fuzz {
  public:
   Fuzz(switchgrad::Dtype dtype, const Window& window)
-      : dtype_(dtype),
-        window_(window),
-        channels_last_(chance(50)),
-        channels_(channels_last_ && chance(50) ? between(1, 150) : between(1, 4)),
-        batch_(between(1, 3)),
-        pooled_count_(batch_ * channels_ * window.output_cells()),
-        width_(switchgrad::code_width(window.cells())),
-        codes_(0, pooled_count_ << width_) {}
+      : window_(window),
+        maps_(any_maps(dtype, chance(50), 4)),
+        pooled_count_(maps_.planes() * window.output_cells()),
+        codes_(0, pooled_count_, window.cells()) {}
 
   void run() {
-    if (batch_ * channels_ * std::max(window_.input_cells(), window_.output_cells()) > 400'000) return;
-    current = {window_, batch_, channels_, dtype_, channels_last_ ? "channels last" : "planar"};
+    if (maps_.planes() * std::max(window_.input_cells(), window_.output_cells()) > 400'000) return;
+    current = {window_, maps_};
     forward();
-    if (chance(10)) spoil_codes();
+    if (chance(10)) codes_.spoil();
     backward();
     addresses();
   }
 
  private:
-  int64_t code(int64_t i) const {
-    const char* from = &codes_[i << width_];
-    if (width_ == switchgrad::Code8) return *reinterpret_cast<const uint8_t*>(from);
-    if (width_ == switchgrad::Code16) return *reinterpret_cast<const int16_t*>(from);
-    return *reinterpret_cast<const int32_t*>(from);
+  // The kernel for these maps and codes.
+  template <class Kernel>
+  Kernel of(const Kernel (&planar)[switchgrad::dtype_count][switchgrad::code_count],
+            const Kernel (&channels_last)[switchgrad::dtype_count][switchgrad::code_count]) const {
+    return (maps_.channels_last ? channels_last : planar)[maps_.dtype][codes_.width];
   }
-  int64_t none() const { return width_ == switchgrad::Code8 ? 255 : -1; }
-
-  // Where a cell of a compact tensor lies.
-  int64_t at(int64_t n, int64_t c, int64_t place, int64_t places) const {
-    return channels_last_ ? (n * places + place) * channels_ + c : (n * channels_ + c) * places + place;
-  }
+  // Calls body(n, c, place, where in the pooled map).
   template <class F>
   void for_each_pooled(F&& body) const {
-    const Axis &z = window_.axis[0], &y = window_.axis[1], &x = window_.axis[2];
-    for (int64_t n = 0; n < batch_; ++n)
-      for (int64_t c = 0; c < channels_; ++c) {
-        int64_t place = 0;
-        for (int64_t od = 0; od < z.places; ++od)
-          for (int64_t p = 0; p < y.places; ++p)
-            for (int64_t q = 0; q < x.places; ++q, ++place)
-              body(n, c, od, p, q, place, at(n, c, place, window_.output_cells()));
-      }
+    const int64_t places = window_.output_cells();
+    maps_.each(places, [&](int64_t n, int64_t c, int64_t place) { body(n, c, place, maps_.at(n, c, place, places)); });
   }
 
   void forward() {
     PoolJob job;
     job.window = window_;
-    job.batch = batch_;
-    job.channels = channels_;
-    const int64_t sizes[5] = {batch_, channels_, window_.axis[0].size, window_.axis[1].size, window_.axis[2].size};
-    const int64_t span = any_strides(sizes, channels_last_, job.input_stride);
+    job.batch = maps_.batch;
+    job.channels = maps_.channels;
+    const Axis* axis = window_.axis;
+    const int64_t sizes[5] = {maps_.batch, maps_.channels, axis[0].size, axis[1].size, axis[2].size};
+    const int64_t span = any_strides(sizes, maps_.channels_last, job.input_stride);
     Buffer<T> input(1, span), values(2, pooled_count_);
     const int kind = static_cast<int>(between(0, 3));
     for (int64_t i = 0; i < span; ++i) input[i] = any_number<T>(kind);
@@ -149,14 +118,13 @@ class Fuzz {
     job.input = input.get();
     job.values = values.get();
     job.codes = keep ? codes_.get() : nullptr;
-    const Axis* axis = window_.axis;
-    in_chunks(channels_last_ ? the_table->pool_channels_last[dtype_][width_] : the_table->pool_planar[dtype_][width_],
-              job,
-              channels_last_ ? batch_ * window_.output_cells() : batch_ * channels_ * axis[0].places * axis[1].places);
-    for_each_pooled([&](int64_t n, int64_t c, int64_t od, int64_t p, int64_t q, int64_t, int64_t here) {
+    in_chunks(
+        of(the_table->pool_planar, the_table->pool_channels_last), job,
+        maps_.channels_last ? maps_.batch * window_.output_cells() : maps_.planes() * axis[0].places * axis[1].places);
+    for_each_pooled([&](int64_t n, int64_t c, int64_t place, int64_t here) {
       T best = lowest<T>();
       int64_t winner = -1;
-      cells_of(window_, od, p, q, [&](int64_t code, int64_t d, int64_t h, int64_t w) {
+      cells_of(window_, place, [&](int64_t code, int64_t d, int64_t h, int64_t w) {
         const int64_t* s = job.input_stride;
         const T x = input[n * s[0] + c * s[1] + d * s[2] + h * s[3] + w * s[4]];
         if (winner >= 0 && !(order(x) > order(best)) && order(x) == order(x)) return;
@@ -164,26 +132,20 @@ class Fuzz {
         winner = code;
       });
       if (!same(values[here], best)) complain("values");
-      if (winner < 0) winner = none();
-      if (keep && code(here) != winner) complain("codes");
-      std::memcpy(&codes_[here << width_], &winner, size_t{1} << width_);
+      if (winner < 0) winner = codes_.none();
+      if (keep && codes_[here] != winner) complain("codes");
+      codes_.set(here, winner);
     });
     if (!values.intact() || !codes_.intact() || !input.intact()) complain("memory beside the pooled map");
   }
 
-  // Codes of another pooling, or of a damaged file: they must be harmless.
-  void spoil_codes() {
-    for (int64_t i = 0; i < pooled_count_ << width_; ++i)
-      if (chance(50)) codes_[i] = static_cast<char>(random_bits());
-  }
-
   void backward() {
-    using Sum = std::conditional_t<is_half<T>, float, T>;
+    using Sum = SumOf<T>;
     RouteJob job;
     job.window = window_;
-    job.batch = batch_;
-    job.channels = channels_;
-    const int64_t routed_count = batch_ * channels_ * window_.input_cells();
+    job.batch = maps_.batch;
+    job.channels = maps_.channels;
+    const int64_t routed_count = maps_.planes() * window_.input_cells();
     Buffer<T> pooled(3, pooled_count_), routed(4, routed_count), scattered(5, routed_count);
     const int kind = is_real<T> && chance(30) ? 1 : 3;
     for (int64_t i = 0; i < pooled_count_; ++i) pooled[i] = any_number<T>(kind);
@@ -191,29 +153,24 @@ class Fuzz {
     job.codes = codes_.get();
     job.routed = routed.get();
     const Axis* axis = window_.axis;
-    in_chunks(channels_last_ ? the_table->route_channels_last[dtype_][width_] : the_table->route_planar[dtype_][width_],
-              job, channels_last_ ? batch_ * window_.input_cells() : batch_ * channels_ * axis[0].size * axis[1].size);
-    if (!channels_last_) {
+    in_chunks(of(the_table->route_planar, the_table->route_channels_last), job,
+              maps_.channels_last ? maps_.batch * window_.input_cells() : maps_.planes() * axis[0].size * axis[1].size);
+    if (!maps_.channels_last) {
       job.routed = scattered.get();
-      in_chunks(the_table->scatter_planar[dtype_][width_], job, batch_ * channels_);
+      in_chunks(the_table->scatter_planar[maps_.dtype][codes_.width], job, maps_.planes());
     }
     std::vector<Sum> sums(routed_count, Sum{0});
-    for_each_pooled([&](int64_t n, int64_t c, int64_t od, int64_t p, int64_t q, int64_t, int64_t here) {
-      cells_of(window_, od, p, q, [&](int64_t code, int64_t d, int64_t h, int64_t w) {
-        if (this->code(here) != code) return;
-        Sum& sum = sums[at(n, c, (d * axis[1].size + h) * axis[2].size + w, window_.input_cells())];
+    for_each_pooled([&](int64_t n, int64_t c, int64_t place, int64_t here) {
+      cells_of(window_, place, [&](int64_t code, int64_t d, int64_t h, int64_t w) {
+        if (codes_[here] != code) return;
+        Sum& sum = sums[maps_.at(n, c, (d * axis[1].size + h) * axis[2].size + w, window_.input_cells())];
         sum = static_cast<Sum>(sum + order(pooled[here]));
       });
     });
     for (int64_t i = 0; i < routed_count; ++i) {
-      T wanted;
-      if constexpr (is_half<T>) {
-        wanted = rounded<T>(sums[i]);
-      } else {
-        wanted = sums[i];
-      }
+      const T wanted = written<T>(sums[i]);
       if (!same_sum(routed[i], wanted)) complain("routed sums");
-      if (!channels_last_ && !same_sum(scattered[i], wanted)) complain("scattered sums");
+      if (!maps_.channels_last && !same_sum(scattered[i], wanted)) complain("scattered sums");
     }
     if (!routed.intact() || !scattered.intact() || !codes_.intact() || !pooled.intact())
       complain("memory beside the routed map");
@@ -223,46 +180,29 @@ class Fuzz {
   void addresses() const {
     const Axis* axis = window_.axis;
     const switchgrad::Winners winners{window_, {axis[1].size * axis[2].size, axis[2].size, 1}};
-    for_each_pooled([&](int64_t, int64_t, int64_t od, int64_t p, int64_t q, int64_t place, int64_t here) {
-      int64_t wanted = code(here) == none() ? -1 : -2;
-      cells_of(window_, od, p, q, [&](int64_t code, int64_t d, int64_t h, int64_t w) {
-        if (wanted == -2 && code == this->code(here)) wanted = (d * axis[1].size + h) * axis[2].size + w;
+    for_each_pooled([&](int64_t, int64_t, int64_t place, int64_t here) {
+      int64_t wanted = codes_[here] == codes_.none() ? -1 : -2;
+      cells_of(window_, place, [&](int64_t code, int64_t d, int64_t h, int64_t w) {
+        if (wanted == -2 && code == codes_[here]) wanted = (d * axis[1].size + h) * axis[2].size + w;
       });
-      if (winners.offset(place, code(here), none()) != wanted) complain("flat indices");
+      if (winners.offset(place, codes_[here], codes_.none()) != wanted) complain("flat indices");
     });
   }
 
-  switchgrad::Dtype dtype_;
   Window window_;
-  bool channels_last_;
-  int64_t channels_, batch_, pooled_count_;
-  int width_;
-  Buffer<char> codes_;
+  Maps maps_;
+  int64_t pooled_count_;
+  Codes codes_;
 };
-
-template <class T>
-void fuzz(switchgrad::Dtype dtype, const Window& window) {
-  Fuzz<T>(dtype, window).run();
-}
 
 void fuzz_once(const MaxPoolTable& table) {
   the_table = &table;
   Window window;
   if (!any_window(window)) return;
-  switch (between(0, 8)) {
-    case switchgrad::F64: return fuzz<double>(switchgrad::F64, window);
-    case switchgrad::F32: return fuzz<float>(switchgrad::F32, window);
-    case switchgrad::F16: return fuzz<Half>(switchgrad::F16, window);
-    case switchgrad::BF16: return fuzz<Brain>(switchgrad::BF16, window);
-    case switchgrad::U8: return fuzz<uint8_t>(switchgrad::U8, window);
-    case switchgrad::I8: return fuzz<int8_t>(switchgrad::I8, window);
-    case switchgrad::I16: return fuzz<int16_t>(switchgrad::I16, window);
-    case switchgrad::I32: return fuzz<int32_t>(switchgrad::I32, window);
-    default: return fuzz<int64_t>(switchgrad::I64, window);
-  }
+  with_any_dtype([&](auto number, switchgrad::Dtype dtype) { Fuzz<decltype(number)>(dtype, window).run(); });
 }
 
 }  // namespace
 }  // namespace fuzz
 
-int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::tell, fuzz::fuzz_once); }
+int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::show, fuzz::fuzz_once); }

@@ -8,6 +8,7 @@
 // of the maxima has any bits at all. As in fuzz_max_pool.cpp, jobs are cut into chunks that run in any order, and guard
 // pages stand beside half of the buffers.
 #include "cpu/isa.h"
+#include "fuzz/maps.h"
 #include "fuzz/memory.h"
 #include "fuzz/run.h"
 #include "regions/job.h"
@@ -28,19 +29,11 @@ constexpr Server<RegionTable> servers[] = {SWITCHGRAD_SERVERS};
 RegionJob current;
 int64_t current_boxes = 0;
 
-void tell() {
-  tell_seed();
+void show() {
   std::printf("batch %d, channels %d, maps %d x %d, bins %d x %d, boxes %d, sensitive %d\n",
               static_cast<int>(current.batch), static_cast<int>(current.channels), static_cast<int>(current.height),
               static_cast<int>(current.width), static_cast<int>(current.places[0]), static_cast<int>(current.places[1]),
               static_cast<int>(current_boxes), current.sensitive);
-  std::fflush(stdout);
-}
-
-[[noreturn]] void complain(const char* what) {
-  std::printf("MISMATCH: %s\n", what);
-  tell();
-  std::_Exit(1);
 }
 
 // What each bin of each box holds along an axis: cells in rising order with weights, or a stretch of cells.
@@ -119,22 +112,16 @@ class Fuzz {
   int64_t items() const { return job_.batch * job_.blocks() * (job_.sensitive ? job_.bins() : 1); }
 
   // Compact strides of four axes, planar or channels last; returns the elements.
-  static int64_t lay(const int64_t (&sizes)[4], int64_t (&stride)[4]) {
-    const std::vector<int> inside_out = chance(50) ? std::vector<int>{3, 2, 1, 0} : std::vector<int>{1, 3, 2, 0};
-    int64_t step = 1;
-    for (const int axis : inside_out) {
-      stride[axis] = step;
-      step *= sizes[axis];
-    }
-    return step;
+  static int64_t lay_compact(const int64_t (&sizes)[4], int64_t (&stride)[4]) {
+    return lay(sizes, chance(50) ? std::vector<int>{3, 2, 1, 0} : std::vector<int>{1, 3, 2, 0}, false, false, stride);
   }
   int64_t lay_maps() {
     const int64_t sizes[4] = {job_.batch, map_channels(), height_, width_};
-    return lay(sizes, job_.map_stride);
+    return lay_compact(sizes, job_.map_stride);
   }
   int64_t lay_pooled() {
     const int64_t sizes[4] = {boxes_, job_.channels, job_.places[0], job_.places[1]};
-    return lay(sizes, job_.pooled_stride);
+    return lay_compact(sizes, job_.pooled_stride);
   }
   int64_t map_at(int64_t n, int64_t c, int64_t h, int64_t w) const {
     const int64_t* s = job_.map_stride;
@@ -158,21 +145,8 @@ class Fuzz {
         body(rows_.cell[i], columns_.cell[j], rows_.weight[i] * columns_.weight[j]);
   }
 
-  static T small() {
-    const auto plain = static_cast<float>(between(-4, 4));
-    if constexpr (is_half<T>) {
-      return rounded<T>(plain);
-    } else {
-      return static_cast<T>(plain);
-    }
-  }
-  static bool equal(T got, A wanted) {
-    if constexpr (is_half<T>) {
-      return same_sum(got, rounded<T>(wanted));
-    } else {
-      return same_sum(got, static_cast<T>(wanted));
-    }
-  }
+  static T small() { return written<T>(between(-4, 4)); }
+  static bool equal(T got, A wanted) { return same_sum(got, written<T>(wanted)); }
 
   void sums_and_spread() {
     const int64_t map_count = lay_maps(), pooled_count = lay_pooled();
@@ -313,4 +287,4 @@ void fuzz_once(const RegionTable& table) {
 }  // namespace
 }  // namespace fuzz
 
-int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::tell, fuzz::fuzz_once); }
+int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::show, fuzz::fuzz_once); }

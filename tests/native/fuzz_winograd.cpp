@@ -9,6 +9,7 @@
 // memory is looked at. As in fuzz_max_pool.cpp, jobs are cut into chunks that run in any order, and guard pages stand
 // beside half of the buffers.
 #include "fuzz/memory.h"
+#include "fuzz/products.h"
 #include "fuzz/run.h"
 #include "winograd/job.h"
 
@@ -32,19 +33,11 @@ struct Geometry {
   int64_t work() const { return all_taps() * cells() * channels * filters; }
 } current;
 
-void tell() {
-  tell_seed();
+void show() {
   std::printf("  batch %d, channels %d, filters %d, size %d x %d, padding %d x %d, %d taps, tiles of %d\n",
               static_cast<int>(current.batch), static_cast<int>(current.channels), static_cast<int>(current.filters),
               static_cast<int>(current.size[0]), static_cast<int>(current.size[1]), static_cast<int>(current.pad[0]),
               static_cast<int>(current.pad[1]), static_cast<int>(current.taps), static_cast<int>(current.tile));
-  std::fflush(stdout);
-}
-
-[[noreturn]] void complain(const char* what) {
-  std::printf("MISMATCH: %s\n", what);
-  tell();
-  std::_Exit(1);
 }
 
 int64_t any_channels() { return chance(50) ? between(1, 8) : chance(50) ? 16 * between(1, 5) : between(9, 70); }
@@ -62,18 +55,6 @@ bool any_geometry(Geometry& g) {
     if (g.places(i) < 1) return false;
   }
   return g.work() < 400'000;
-}
-
-enum Kind { whole, special, any_bits };
-
-template <class E>
-E any_real(Kind kind) {
-  if (kind == any_bits) return any_number<E>(1);
-  if (kind == special && chance(2)) {
-    constexpr E infinity = std::numeric_limits<E>::infinity();
-    return std::vector<E>{infinity, -infinity, std::numeric_limits<E>::quiet_NaN()}[between(0, 2)];
-  }
-  return static_cast<E>(between(-4, 4));
 }
 
 // Pixels with their channels side by side, and gaps between columns, rows and images.
@@ -113,9 +94,7 @@ class Fuzz {
   Fuzz(const WinogradKernels& kernels, const Geometry& geometry)
       : kernels_(kernels),
         g_(geometry),
-        kind_(chance(70)   ? whole
-              : chance(60) ? special
-                           : any_bits),
+        kind_(any_kind()),
         input_(0, g_.batch, g_.size[0], g_.size[1], g_.channels, kind_),
         weight_(1, g_.filters * g_.channels * g_.all_taps()),
         bias_(2, g_.filters) {
@@ -312,4 +291,4 @@ void fuzz_once(const WinogradTable& table) {
 }  // namespace
 }  // namespace fuzz
 
-int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::tell, fuzz::fuzz_once); }
+int main(int count, char** words) { return fuzz::run(count, words, fuzz::servers, fuzz::show, fuzz::fuzz_once); }

@@ -68,6 +68,18 @@ T rounded(float sum) {
   }
 }
 
+// What numbers of T are added in, and a sum as it is written.
+template <class T>
+using SumOf = std::conditional_t<is_half<T>, float, T>;
+template <class T, class Sum>
+T written(Sum sum) {
+  if constexpr (is_half<T>) {
+    return rounded<T>(static_cast<float>(sum));
+  } else {
+    return static_cast<T>(sum);
+  }
+}
+
 template <class T>
 T lowest() {
   if constexpr (std::is_same_v<T, Half>) return {0xfc00};
@@ -93,6 +105,13 @@ T any_number(int kind) {
   const auto plain = static_cast<float>(between(-1000, 1000)) / 8;  // sums of these are exact in float
   if constexpr (is_half<T>) return rounded<T>(plain);
   if constexpr (!is_half<T>) return static_cast<T>(std::is_unsigned_v<T> ? std::abs(plain) : plain);
+}
+
+// Numbers whose sums are not rounded, with an infinity or NaN here and there.
+template <class T>
+T any_summand() {
+  if (chance(1)) return chance(50) ? lowest<T>() : written<T>(NAN);
+  return any_number<T>(3);
 }
 
 template <class T>

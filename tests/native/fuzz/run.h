@@ -16,9 +16,20 @@ namespace fuzz {
 inline uint64_t the_seed = 0, the_case = 0;
 inline const char* the_isa = "";
 
-inline void tell_seed() {
+inline void (*tell_case)() = nullptr;  // prints what is being tried
+
+// The report of a failure, be it ours or the sanitisers'.
+inline void tell() {
   std::printf("%s; seed %llu, case %llu\n", the_isa, static_cast<unsigned long long>(the_seed),
               static_cast<unsigned long long>(the_case));
+  tell_case();
+  std::fflush(stdout);
+}
+
+[[noreturn]] inline void complain(const char* what) {
+  std::printf("MISMATCH: %s\n", what);
+  tell();
+  std::_Exit(1);
 }
 
 // Runs a kernel over 0 .. items - 1 in chunks, in any order.
@@ -42,11 +53,12 @@ struct Server {
   const Table& (*table)();
 };
 
-// main: SECONDS [SEED] for each server; `once(table)` makes a case and tries it, `tell` says which on a failure.
+// main: SECONDS [SEED] for each server; `once(table)` makes a case and tries it, `teller` prints it on a failure.
 template <class Table, size_t Count, class Once>
-int run(int count, char** words, const Server<Table> (&servers)[Count], void (*tell)(), Once once) {
+int run(int count, char** words, const Server<Table> (&servers)[Count], void (*teller)(), Once once) {
   const double seconds = count > 1 ? std::atof(words[1]) : 10;
   the_seed = count > 2 ? std::strtoull(words[2], nullptr, 10) : 1;
+  tell_case = teller;
   __sanitizer_set_death_callback(tell);
   for (const Server<Table>& server : servers) {
     the_isa = server.isa;

@@ -1,7 +1,8 @@
 // Random windows over axes, and the cells that they hold.
 #pragma once
 
-#include <algorithm>
+#include <cstdio>
+#include <stdexcept>
 
 #include "common/window.h"
 #include "fuzz/numbers.h"
@@ -24,10 +25,27 @@ inline Axis any_axis(bool wide) {
   return a;
 }
 
-// Calls body(code, d, h, w) for the cells of window (od, p, q) that lie in the input, in row-major order.
+inline void tell_axis(const Axis& a) {
+  std::printf("  size %d, kernel %d, stride %d, padding %d + %d, dilation %d: %d places\n", static_cast<int>(a.size),
+              static_cast<int>(a.kernel), static_cast<int>(a.stride), static_cast<int>(a.pad_begin),
+              static_cast<int>(a.pad_end), static_cast<int>(a.dilation), static_cast<int>(a.places));
+}
+
+// Chooses how many places each axis has; false where a window does not fit.
+inline bool settle_all(Axis* axes, int count) {
+  try {
+    for (int i = 0; i < count; ++i) settle(axes[i], i, chance(50));
+  } catch (const std::runtime_error&) {
+    return false;
+  }
+  return true;
+}
+
+// Calls body(code, d, h, w) for the cells of the window at a place that lie in the input, in row-major order.
 template <class F>
-void cells_of(const Window& window, int64_t od, int64_t p, int64_t q, F&& body) {
+void cells_of(const Window& window, int64_t place, F&& body) {
   const Axis &z = window.axis[0], &y = window.axis[1], &x = window.axis[2];
+  const int64_t od = place / x.places / y.places, p = place / x.places % y.places, q = place % x.places;
   int64_t code = 0;
   for (int64_t a = 0; a < z.kernel; ++a)
     for (int64_t r = 0; r < y.kernel; ++r)
@@ -37,22 +55,6 @@ void cells_of(const Window& window, int64_t od, int64_t p, int64_t q, F&& body) 
         const int64_t w = q * x.stride - x.pad_begin + s * x.dilation;
         if (d >= 0 && d < z.size && h >= 0 && h < y.size && w >= 0 && w < x.size) body(code, d, h, w);
       }
-}
-
-// Strides of batch, channel, depth, height, width with gaps between rows, slices, channels and images, or repeating
-// them; returns the elements spanned. The innermost axis is dense.
-inline int64_t any_strides(const int64_t (&sizes)[5], bool channels_last, int64_t (&stride)[5]) {
-  std::vector<int> inside_out = channels_last ? std::vector<int>{1, 4, 3, 2, 0} : std::vector<int>{4, 3, 2, 1, 0};
-  const bool compact = chance(40);
-  if (!compact && chance(30)) std::shuffle(inside_out.begin() + 1, inside_out.end(), random_bits);
-  int64_t step = 1, span = 1;
-  for (size_t i = 0; i < 5; ++i) {
-    const int axis = inside_out[i];
-    stride[axis] = i > 0 && !compact && chance(10) ? 0 : step;
-    span += (sizes[axis] - 1) * stride[axis];
-    step = std::max(step, stride[axis] * sizes[axis]) + (compact || chance(50) ? 0 : between(1, 9));
-  }
-  return span;
 }
 
 }  // namespace fuzz
