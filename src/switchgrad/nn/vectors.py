@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +100,13 @@ class OrderlessPool(nn.Module):
             found = self._activations(pictures, patch).flatten(0, 1)
             setattr(self, f"codebook{patch}", ops.k_means(found, self.clusters, generator=generator))
         return self
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        for patch in self.patches:  # a codebook that is there to be loaded finds room, also before `fit`
+            given = state_dict.get(f"{prefix}codebook{patch}")
+            if given is not None and getattr(self, f"codebook{patch}") is None:
+                setattr(self, f"codebook{patch}", torch.empty_like(given))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def forward(self, pictures: Tensor) -> Tensor:
         levels = [functional.normalize(self.extract(self._resized(pictures)), dim=1)]
