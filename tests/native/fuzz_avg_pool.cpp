@@ -136,12 +136,15 @@ class Fuzz {
   explicit Fuzz(switchgrad::Dtype dtype) : maps_(any_maps(dtype, chance(50), 20)) {}
 
   void run() {
+    int64_t seen = maps_.planes();
     for (int i = 0; i < 3; ++i) {
       job_.bins[i] = current.axis[i].view();
       cells_ *= job_.bins[i].size;
       places_ *= job_.bins[i].places;
+      seen *= job_.bins[i].places * job_.bins[i].kernel;
     }
     if (maps_.planes() * std::max(cells_, places_) > 400'000) return;
+    if (seen > (chance(5) ? 10'000'000 : 500'000)) return;  // many small cases find more than a few large ones
     job_.multiply = current.multiply;
     current.maps = maps_;
     job_.batch = maps_.batch;

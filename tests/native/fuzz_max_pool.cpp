@@ -81,7 +81,9 @@ class Fuzz {
         codes_(0, pooled_count_, window.cells()) {}
 
   void run() {
+    const int64_t seen = maps_.planes() * window_.output_cells() * window_.cells();
     if (maps_.planes() * std::max(window_.input_cells(), window_.output_cells()) > 400'000) return;
+    if (seen > (chance(5) ? 20'000'000 : 1'000'000)) return;  // many small cases find more than a few large ones
     current = {window_, maps_};
     forward();
     if (chance(10)) codes_.spoil();
