@@ -179,6 +179,34 @@ class Flattened(nn.Module):
         return self.two(x)
 
 
+class Tutorial(nn.Module):
+    """Pictures of one channel, and views as they are usually written: rows of features, whatever the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 3, 3), nn.Conv2d(3, 4, 3)
+        self.fc = nn.Linear(4 * 2 * 2, 3)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))
+        return self.fc(x.view(-1, 4 * 2 * 2))
+
+
+class Pictures(nn.Module):
+    """Few channels at first, then enough for tiles; gives maps and features."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16)
+        self.second, self.third = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        y = F.relu(self.norm(self.first(x)))
+        z = F.relu(self.second(y))
+        return z, self.third(z + y).flatten(1)
+
+
 class PoolFirst(nn.Module):
     """Pool before ReLU, dilated pools, normalisation after ReLU."""
 
@@ -260,6 +288,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "control flow": (ControlFlow, (2, 2, 12, 12)),
     "in place": (InPlace, IMAGES),
     "flattened": (Flattened, IMAGES),
+    "tutorial": (Tutorial, (2, 1, 14, 14)),
+    "pictures": (Pictures, (2, 3, 9, 8)),
     "pool first": (PoolFirst, (2, 2, 14, 14)),
     "nested": (Nested, IMAGES),
     "dense": (Dense, (2, 2, 9, 8)),

@@ -72,7 +72,7 @@ def test_small_model(name):
     agree(*make(name))
 
 
-@pytest.mark.parametrize("name", ["functional", "residual", "branches", "pool first"])
+@pytest.mark.parametrize("name", ["functional", "residual", "branches", "pictures", "pool first"])
 def test_channels_last(name):
     model, x = make(name)
     agree(model.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last))

@@ -126,6 +126,31 @@ def test_large_fully_connected_layers_are_streamed():
     torch.testing.assert_close(exported(x), ours)
 
 
+def test_pictures_before_tiles_are_laid_channels_last():
+    def laid(*layers):
+        return "Sequential" in {name for names in rows(nn.Sequential(*layers)) for name in names}
+
+    first, tiles = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3)
+    assert laid(first, nn.ReLU(), tiles)
+    assert not laid(first, nn.ReLU(), nn.Conv2d(16, 8, 3))  # no tiles
+    assert not laid(nn.Conv2d(9, 16, 3), nn.ReLU(), tiles)  # too much to copy
+    assert not laid(nn.BatchNorm2d(3), first, tiles)
+
+    class Asks(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).is_contiguous()
+
+    assert not rows(Asks(first, tiles)).keys() & {("Asks",)}
+    model = nn.Sequential(first, nn.ReLU(), tiles)
+    seen = []
+    model[1].register_forward_hook(lambda m, given, y: seen.append(y))
+    x = torch.randn(2, 3, 8, 8)
+    for given in (x, x.contiguous(memory_format=torch.channels_last), x[0]):
+        assert switchgrad.optimize(model)(given).stride() == model(given).stride()
+    last = [y.is_contiguous(memory_format=torch.channels_last) for y in seen if y.dim() == 4]
+    assert last == [True, False, True, True]  # ours and PyTorch's, for each
+
+
 def test_dense_convolutions_run_in_tiles():
     model = nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 17, 3), nn.BatchNorm2d(17), nn.ReLU())
     assert rows(model, "training") == {

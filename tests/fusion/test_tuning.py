@@ -145,11 +145,32 @@ def test_a_forward_that_asks_for_the_layout_keeps_it(monkeypatch):
             self.conv = nn.Conv2d(3, 4, 3)
 
         def forward(self, x):
-            return self.conv(x).view(x.shape[0], 2, -1)
+            y = self.conv(x)
+            return y.view(x.shape[0], 2, -1), y
 
     clock(monkeypatch, [(["maps channels_last"], 1.0), ([], 4.0)])
     tuned = switchgrad.optimize(Viewed(), torch.randn(2, 3, 6, 6), tune=True)
     assert KEY not in vars(tuned)
+
+
+def test_a_layer_alone_runs_as_written_in_the_faster_layout(monkeypatch):
+    clock(monkeypatch, [(["maps channels_last"], 1.0), (["ops."], 9.0), ([], 4.0)])
+    x = torch.randn(2, 3, 6, 6)
+    tuned = switchgrad.optimize(nn.MaxPool2d(2), x, tune=True)
+    assert [row.runs for row in report(tuned).fused] == ["with all maps channels last"]
+    assert torch.equal(tuned(x), nn.functional.max_pool2d(x, 2))
+
+
+@pytest.mark.parametrize("tuned_with", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("given", [torch.contiguous_format, torch.channels_last])
+def test_maps_go_out_as_they_came_in(tuned_with, given, monkeypatch):
+    clock(monkeypatch, [(["maps c"], 1.0), ([], 4.0)])
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    x = torch.randn(2, 3, 6, 6)
+    tuned = switchgrad.optimize(model, x.contiguous(memory_format=tuned_with), tune=True)
+    assert chosen(tuned, training=True).layout
+    x = x.contiguous(memory_format=given)
+    assert tuned(x).stride() == model(x).stride()
 
 
 def test_a_chain_that_was_not_measured_follows_the_rules(monkeypatch):

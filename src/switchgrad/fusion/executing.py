@@ -12,6 +12,7 @@ from torch.nn.modules import module as torch_module
 
 from switchgrad.errors import FusionWarning
 from switchgrad.fusion.chains import Block, find
+from switchgrad.fusion.layouts import usual_layout
 from switchgrad.fusion.program import write
 from switchgrad.fusion.stages import plain_class
 from switchgrad.fusion.timings import KEY as TIMINGS
@@ -83,6 +84,8 @@ class Compiled:
         modules = dict(owner.named_modules())
         self.blocks, self.rests, stages = find(reading.graph, modules, self.training, self.costs)
         self.reading, self.inputs = reading, reading.inputs
+        if timings is None:
+            self.layout = usual_layout(reading.graph, self.blocks, stages)
         self.program = write(reading.graph, self.blocks, self.layout)
         self.run = self.program.run
         leaves = [stage.module for stage in stages if stage.module is not None]
@@ -104,7 +107,9 @@ class Compiled:
         return bool(self.blocks or self.layout)
 
     def layout_timing(self) -> str:
-        """What tuning measured for the whole in its layout and as its maps come."""
+        """What tuning measured for the whole in its layout and as its maps come; empty where nobody tuned."""
+        if not self.wholes:
+            return ""
         return f"{self.wholes[self.layout]:.3g} ms, {self.wholes['']:.3g} ms with the maps as they come"
 
     def timing(self, block: Block) -> str:

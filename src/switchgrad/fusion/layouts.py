@@ -2,42 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves, tree_map
 
+from switchgrad.fusion.chains import Block
+from switchgrad.fusion.stages import Stage
 from switchgrad.fusion.timings import Layout
 
 # What asks how a tensor lies in memory would get another answer.
 _ASKS = {"view", "stride", "is_contiguous", "as_strided", "data_ptr", "untyped_storage", "storage", "view_as"}
 
 
+_FEW_CHANNELS = 8  # of a picture, say, which is brought to another layout at next to no cost
+
+
 def contiguous(value: Any) -> Any:
     """A batch of maps one channel after the other; anything else as it is."""
-    return value.contiguous() if isinstance(value, Tensor) and value.dim() == 4 else value
+    return value.contiguous() if _is_map(value) else value
 
 
 def channels_last(value: Any) -> Any:
     """A batch of maps one pixel after the other; anything else as it is."""
-    if isinstance(value, Tensor) and value.dim() == 4:
-        return value.contiguous(memory_format=torch.channels_last)
-    return value
+    return value.contiguous(memory_format=torch.channels_last) if _is_map(value) else value
 
 
-def _all_contiguous(values: Any) -> Any:
-    return tree_map(contiguous, values)
+def pictures(value: Any) -> Any:
+    """As `channels_last`, where the tiles are: on the CPU."""
+    return channels_last(value) if _is_map(value) and value.device.type == "cpu" else value
 
 
-def _all_channels_last(values: Any) -> Any:
-    return tree_map(channels_last, values)
+def came(*values: Any) -> torch.memory_format | None:
+    """The layout of the first batch of maps, in which maps go out as well; None where there is none."""
+    for value in values:
+        if _is_map(value):
+            return {
+                "contiguous": torch.contiguous_format,
+                "channels_last": torch.channels_last,
+            }.get(_layout(value))
+    return None
 
 
-ENTRIES: Mapping[Layout, Callable[[Any], Any]] = {"contiguous": contiguous, "channels_last": channels_last}
-# A program in one layout stands for one that was given the other, and answers in that.
-EXITS: Mapping[Layout, Callable[[Any], Any]] = {"contiguous": _all_channels_last, "channels_last": _all_contiguous}
+def as_they_came(layout: torch.memory_format | None, values: Any) -> Any:
+    """What a program gives, with the maps in the layout that `came` told."""
+    if layout is None:
+        return values
+
+    def laid(value: Any) -> Any:
+        return value.contiguous(memory_format=layout) if _is_map(value) else value
+
+    return tree_map(laid, values)
+
+
+ENTRIES: Mapping[Layout, Callable[[Any], Any]] = {
+    "contiguous": contiguous,
+    "channels_last": channels_last,
+    "pictures": pictures,
+}
+
+
+def usual_layout(graph: fx.Graph, blocks: Sequence[Block], stages: Sequence[Stage]) -> Layout:
+    """The layout of a program where nothing was measured.
+
+    Tiles read and write channels last, and copy what lies otherwise on the way in and out. So where a program has any,
+    and all that comes in are pictures of a few channels for convolutions, these are laid channels last.
+    """
+    first = {stage.node for stage in stages if _reads_few_channels(stage)}
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    given = inputs and all(set(node.users) and set(node.users) <= first for node in inputs)
+    tiled = any(block.rule.tiled for block in blocks)
+    return "pictures" if given and tiled and not any(_asks(node) for node in graph.nodes) else ""
+
+
+def _reads_few_channels(stage: Stage) -> bool:
+    weight = stage.facts.get("weight")
+    return stage.kind == "conv2d" and isinstance(weight, Tensor) and weight.shape[1] <= _FEW_CHANNELS
 
 
 def other_layout(graph: fx.Graph, arguments: Any, outputs: Any) -> Layout:

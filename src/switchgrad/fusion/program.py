@@ -8,16 +8,16 @@ from __future__ import annotations
 import itertools
 import keyword
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx
+from torch import fx, nn
 
 from switchgrad.fusion.chains import Block
 from switchgrad.fusion.folding import Fold
-from switchgrad.fusion.layouts import ENTRIES, EXITS
-from switchgrad.fusion.stages import Attribute, Stage
+from switchgrad.fusion.layouts import ENTRIES, as_they_came, came
+from switchgrad.fusion.stages import Attribute, Stage, plain_class
 from switchgrad.fusion.timings import Layout
 
 
@@ -55,12 +55,16 @@ class _Writer:
         self.first: dict[str, _Line] = {}  # the lines before all others, by what they compute
         self.found: dict[str, str] = {}  # the variable that holds the layer of a path
         self.reads: set[str] = set()  # variables in the texts made since the last line
+        self.came = ""  # the variable that holds the layout in which maps came in
 
     def write(self, graph: fx.Graph) -> Program:
         """Line by line, in the order of the graph; a variable is deleted after its last reader."""
         inputs = [node.name for node in graph.nodes if node.op == "placeholder"]
-        for name in inputs if self.layout else ():
-            self.lines.append(_Line(name, f"{name} = {self._name(ENTRIES[self.layout])}({name})", set()))
+        if self.layout:
+            self.came = next(name for name in _numbered("layout") if name not in {node.name for node in graph.nodes})
+            self.lines.append(_Line(None, f"{self.came} = {self._name(came)}({', '.join(inputs)})", set()))
+            for name in inputs:
+                self.lines.append(_Line(name, f"{name} = {self._name(ENTRIES[self.layout])}({name})", set()))
         for node in graph.nodes:
             if node in self.heads:
                 self._block(self.heads[node])
@@ -117,12 +121,15 @@ class _Writer:
     def _node(self, node: fx.Node) -> None:
         if node.op == "output":
             text = self._text(node.args[0])
-            self._line(None, f"return {self._name(EXITS[self.layout])}({text})" if self.layout else f"return {text}")
+            whole = f"{self._name(as_they_came)}({self.came}, {text})" if self.layout else text
+            self._line(None, f"return {whole}")
             return
         arguments = [self._text(value) for value in node.args]
         named = [f"{name}={self._text(value)}" for name, value in node.kwargs.items()]
         if node.op == "call_method":
             function = f"{arguments.pop(0)}.{node.target}"
+        elif node.op == "call_module" and not node.target:
+            function, arguments = self._name(_as_written), ["self", *arguments]
         elif node.op == "call_module":
             function = self._text(Attribute(str(node.target)))
         else:
@@ -164,10 +171,18 @@ class _Writer:
                 return name
         stem = hint or getattr(value, "__name__", type(value).__name__)
         stem = f"_{stem}" if stem.isidentifier() else "_value"
-        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(1)))
-        name = next(name for name in names if name not in self.names)
+        name = next(name for name in _numbered(stem) if name not in self.names)
         self.names[name] = value
         return name
+
+
+def _as_written(module: nn.Module, *arguments: Any) -> Any:
+    """A layer that has a program of its own, without that program."""
+    return plain_class(module).forward(module, *arguments)
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    return itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(1)))
 
 
 def _path(path: str) -> str:

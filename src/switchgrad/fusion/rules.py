@@ -45,7 +45,7 @@ class Rule:
     autocast is on, if it is something else. ``among`` are the candidates that it stands among: where one operator can
     choose its algorithm itself, it does so "unmeasured", and each algorithm is a candidate where all are "measured";
     what saves memory and no time takes what they "left". ``first`` are fields that a function makes ready before
-    anything else of the program runs.
+    anything else of the program runs. ``tiled`` operators work channels last.
     """
 
     kinds: tuple[str, ...]
@@ -56,6 +56,7 @@ class Rule:
     autocast: str = ""
     among: Literal["", "measured", "unmeasured", "left"] = ""
     first: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict[str, Callable[[Any], Any]])
+    tiled: bool = False
 
     @property
     def runs(self) -> str:
@@ -220,8 +221,8 @@ def _winograd(kinds: tuple[str, ...], algorithm: Any = "auto") -> Rule:
 
     name, steps = f"ops.{ours.__name__}", "conv2d and relu" if "act" in kinds else "conv2d"
     if algorithm == "auto":
-        return Rule(kinds, name, conv, _winograd_kernel, autocast=steps, among="unmeasured")
-    return Rule(kinds, f"{name} ({algorithm})", conv, _winograd_kernel, autocast=steps, among="measured")
+        return Rule(kinds, name, conv, _winograd_kernel, autocast=steps, among="unmeasured", tiled=True)
+    return Rule(kinds, f"{name} ({algorithm})", conv, _winograd_kernel, autocast=steps, among="measured", tiled=True)
 
 
 def _winograd_kernel(stages: Sequence[Stage]) -> str:

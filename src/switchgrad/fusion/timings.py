@@ -11,8 +11,11 @@ from torch import nn
 KEY = "_switchgrad_timings"
 WRITTEN = ""  # in the place of an operator: the chain as the model wrote it
 
-Layout: TypeAlias = 'Literal["", "contiguous", "channels_last"]'
-"""The layout to which a program brings its maps where they come in; "" leaves them as they are."""
+Layout: TypeAlias = 'Literal["", "contiguous", "channels_last", "pictures"]'
+"""The layout to which a program brings its maps where they come in; "" leaves them as they are.
+
+"pictures" is what a program that nobody tuned does: channels last on the CPU, and elsewhere as they are.
+"""
 
 Costs: TypeAlias = "Mapping[tuple[str, str], float]"
 """Milliseconds of a chain (its name) by an operator (its name, or `WRITTEN`), in one mode and layout."""

@@ -71,7 +71,27 @@ def trace(module: nn.Module, leaves: Collection[nn.Module]) -> fx.Graph:
     if _random_state() != seeds:
         _restore_random_state(seeds)
         raise Unreadable("its forward draws random numbers that do not depend on its input")
+    for node in graph.nodes:
+        if _may_copy(node):
+            node.target = "reshape"
     return graph
+
+
+def _may_copy(node: fx.Node) -> bool:
+    """Whether ``node`` is a ``view`` of what only the forward knows, and nobody else reads there.
+
+    A fused operator may give its maps channels last, which cannot be viewed as rows of features.
+    """
+    if node.op != "call_method" or node.target != "view" or not isinstance(node.args[0], fx.Node):
+        return False
+    viewed = node.args[0]
+    sizes = (*node.args[1:], *node.kwargs.values())
+    others = (user for user in viewed.users if user is not node)
+    return (
+        viewed.op.startswith("call_")
+        and not any(isinstance(size, torch.dtype) for size in sizes)
+        and all(user.target in ("size", "dim", getattr) for user in others)
+    )
 
 
 def required_arguments(module: nn.Module) -> list[str]:
