@@ -466,6 +466,7 @@ NOT_POOLING = frozenset(
         "global_avg_pool_linear",
         "linear",
         "linear_relu",
+        "mlp",
         "nms",
     )
 )

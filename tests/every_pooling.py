@@ -284,6 +284,7 @@ def _fused() -> list[Use]:
         use("linear", rows, numbers(3), mapped=False),
         use("linear", rows, algorithm="streamed", on=numbers(5, 8), note="streamed", mapped=False),
         use("linear_relu", rows, numbers(3), algorithm="streamed", on=numbers(5, 8), mapped=False),
+        use("mlp", [rows, numbers(4, 3, seed=7)], [numbers(3), None], mapped=False),
         use("batch_norm_relu", *STATISTICS),
         use("batch_norm_relu_max_pool2d", *STATISTICS, kernel_size=3, stride=2, padding=1),
         use(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import keyword
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,9 +80,12 @@ class _Writer:
         self._layers(block)
         given = self._text(block.stages[0].input)
         arguments: dict[str, str] = {}
+        met: Counter[str] = Counter()
         for link in block.links:
             for stage in link.stages:
-                arguments.update({name: self._text(value) for name, value in stage.fields.items()})
+                met[stage.kind] += 1
+                number = f"_{met[stage.kind]}" if met[stage.kind] > 1 else ""
+                arguments.update({f"{name}{number}": self._text(value) for name, value in stage.fields.items()})
             if link.kind.startswith("folded"):
                 self._fold(link.stages, arguments)
         for name, function in block.rule.first.items():

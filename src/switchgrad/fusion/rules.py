@@ -24,6 +24,7 @@ from switchgrad.kernels.cuda import DEVICES
 from switchgrad.ops.convolution import why_not_winograd
 from switchgrad.ops.fully_connected import why_not_streamed
 from switchgrad.ops.fully_connected.choice import is_large
+from switchgrad.ops.mlp import TOO_LARGE
 
 
 def _always(stages: Sequence[Stage]) -> str:
@@ -39,6 +40,8 @@ def _fast(stages: Sequence[Stage], training: bool) -> str:
 @dataclass(frozen=True)
 class Rule:
     """``run(input, **fields of all stages)`` computes the chain ``kinds``; ``operator`` is its name in the report.
+
+    Fields of the second stage of a kind end in ``_2``, those of the third in ``_3``.
 
     ``refuses`` looks at a chain of the right kinds and says why it cannot be taken, or nothing; ``slow`` says, where
     nothing was measured, why it would not gain in a mode (training or not). ``autocast`` is what runs instead while
@@ -326,6 +329,38 @@ def _linear_kernel(stages: Sequence[Stage]) -> str:
     return why_not_streamed(weight, weight) or _native(stages)
 
 
+_MOST_LAYERS = 8
+
+
+def _mlp(layers: int) -> Rule:
+    """So many fully connected layers with a ReLU between two."""
+    ends = ["", *(f"_{number}" for number in range(2, layers + 1))]
+    of_weights, of_biases = ([f"linear_{part}{end}" for end in ends] for part in ("weight", "bias"))
+
+    def mlp(input: Tensor, **fields: Any) -> Tensor:
+        return ops.mlp(input, [fields[name] for name in of_weights], [fields[name] for name in of_biases])
+
+    kinds = ("linear", *("act", "linear") * (layers - 1))
+    return Rule(kinds, "ops.mlp", mlp, _mlp_kernel, autocast="linear and relu")
+
+
+def _mlp_kernel(stages: Sequence[Stage]) -> str:
+    """Why the kernels for chains of layers cannot serve one, as far as it shows before a call."""
+    for stage in stages:
+        if stage.kind == "act" and stage.facts["negative_slope"]:
+            return "the activation is not a plain ReLU"
+        if stage.kind != "linear":
+            continue
+        weight = stage.facts.get("linear_weight", stage.facts.get("weight"))
+        if not isinstance(weight, Tensor):
+            return "its weight is computed in forward"
+        if weight.numel() >= TOO_LARGE:
+            return f"a weight of {' x '.join(map(str, weight.shape))} goes alone"
+        if (obstacle := why_not_streamed(weight, weight)) is not None:
+            return obstacle
+    return _native(stages)
+
+
 # Longer chains first: the first rule that fits is taken.
 RULES: tuple[Rule, ...] = (
     _conv_pool(relu=True),
@@ -339,6 +374,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("act", "pool2d"), "ops.relu_max_pool2d", _relu_pool2d, _native),
     _mean_linear(("mean", "flatten", "linear")),
     _mean_linear(("flat_mean", "linear")),
+    *(_mlp(layers) for layers in range(_MOST_LAYERS, 1, -1)),
     *(_linear(("linear", "act"), algorithm) for algorithm in ("auto", "streamed")),
     *(_linear(("linear",), algorithm) for algorithm in ("auto", "streamed")),
     _pool(1),

@@ -42,6 +42,8 @@ SCHEMAS = {
     "linear": "(Tensor input, Tensor weight, Tensor? bias, bool relu) -> Tensor",
     "linear_backward": "(Tensor grad, Tensor? output, Tensor input, Tensor weight, bool input_wanted, "
     f"bool weight_wanted, bool bias_wanted) -> {_GRADIENTS}",
+    "mlp": "(Tensor input, Tensor[] weights, Tensor?[] biases, bool kept) -> Tensor[]",
+    "mlp_backward": "(Tensor grad, Tensor input, Tensor[] hidden, Tensor[] weights, bool[] wanted) -> Tensor[]",
     "batch_norm_relu": f"({_NORM}) -> (Tensor output, Tensor statistics)",
     "batch_norm_relu_backward": f"(Tensor grad, Tensor input, {_KEPT}) -> {_GRADIENTS}",
     "batch_norm_relu_max_pool": f"({_NORM}, {_WINDOW}) -> (Tensor values, Tensor codes, Tensor statistics)",

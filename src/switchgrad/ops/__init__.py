@@ -33,6 +33,7 @@ from switchgrad.ops.global_pool import (
 from switchgrad.ops.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 from switchgrad.ops.max_unpool import max_unpool1d, max_unpool2d, max_unpool3d
+from switchgrad.ops.mlp import mlp
 from switchgrad.ops.placed import PlacedSwitches
 from switchgrad.ops.pyramid_pool import k_means, spatial_pyramid_pool, vlad
 from switchgrad.ops.relu_max_pool import relu_max_pool2d
@@ -159,6 +160,7 @@ __all__ = [
     "mixed_pool1d",
     "mixed_pool2d",
     "mixed_pool3d",
+    "mlp",
     "nearest_unpool1d",
     "nearest_unpool2d",
     "nearest_unpool3d",

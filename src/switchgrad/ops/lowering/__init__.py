@@ -14,6 +14,7 @@ from switchgrad.ops.exporting import refuse
 from switchgrad.ops.filter_pool.reference import filter_pool
 from switchgrad.ops.fully_connected.reference import linear
 from switchgrad.ops.lowering import average, fused, maximum, regions
+from switchgrad.ops.mlp.reference import mlp
 from switchgrad.ops.placed.reference import placed_max_pool
 
 _LOWERED: dict[str, Callable[..., Any]] = {
@@ -24,6 +25,7 @@ _LOWERED: dict[str, Callable[..., Any]] = {
     # ONNX has all that their references are made of.
     "filter_pool": filter_pool,
     "linear": linear,
+    "mlp": mlp,
     "placed_max_pool": placed_max_pool,
     "winograd_conv": winograd_conv,
 }

@@ -1,0 +1,38 @@
+"""Fully connected layers one behind the other, in plain PyTorch.
+
+::
+
+    h_0 = x;  h_l = relu(h_{l-1} W_l^T + b_l);  y = h_{L-1} W_L^T + b_L
+    g_L = dy;  g_{l-1} = g_l W_l, but 0 where h_{l-1} is 0 or below (NaN passes);  dx = g_1 W_1
+    dW_l = g_l^T h_{l-1};  db_l = the sum of g_l over its rows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def mlp(input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], kept: bool) -> list[Tensor]:
+    """(M, K) rows through all layers; behind the result, where ``kept``, what each layer but the last gave."""
+    hidden = [input]
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        hidden.append(F.relu(F.linear(hidden[-1], weight, bias)))
+    return [F.linear(hidden[-1], weights[-1], biases[-1]), *(hidden[1:] if kept else ())]
+
+
+def mlp_backward(
+    grad: Tensor, input: Tensor, hidden: Sequence[Tensor], weights: Sequence[Tensor], wanted: Sequence[bool]
+) -> list[Tensor]:
+    """The gradients of the input and of each layer's weight and bias in turn, empty where they are not ``wanted``."""
+    found: list[Tensor] = []
+    for at in reversed(range(len(weights))):
+        given, weight = (hidden[at - 1] if at else input), weights[at]
+        found += [grad.sum(0), grad.t() @ given]
+        grad = grad @ weight
+        if at:
+            grad = torch.ops.aten.threshold_backward(grad, given, 0)
+    return [t if asked else input.new_empty(0) for t, asked in zip([grad, *reversed(found)], wanted, strict=True)]
