@@ -5,6 +5,7 @@
 // overlap, read their outputs from a ring of convolution rows.
 #pragma once
 
+#include "common/turn.h"
 #include "conv_pool/outlet.h"
 #include "conv_pool/patches.h"
 
@@ -35,13 +36,42 @@ int64_t forward_packed_size(const ConvPoolJob& job) {
   return (job.conv[0].kernel * job.run() + 1) * padded;
 }
 
-// Blocks of filters, in each the taps in the order in which a run meets them, in each the filters; then the bias.
+// Squares of filters and the numbers that each has side by side, turned over; number i goes to lines[i].
+template <class E, int N>
+__attribute__((noinline)) void pack_square_of_filters(const E* from, int64_t step, int64_t filters, int64_t numbers,
+                                                      const int64_t (&lines)[N], E* to) {
+  Vec<E, N> v[N];
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i) v[i] = i < filters ? load_first<N>(from + i * step, numbers) : Vec<E, N>{};
+  turn_over<E, N>(v);
+#pragma GCC unroll 16
+  for (int i = 0; i < N; ++i)
+    if (i < numbers) store(to + lines[i], v[i]);
+}
+
+// `pack_filters_one_by_one` for filters whose numbers lie side by side: channel, row, column.
 template <class E>
-void pack_forward(const ConvPoolJob& job, const FilterBank& bank, const void* bias, void* packed) {
-  const int64_t block = vectors_of_block<E>(job) * lanes_of<E>, padded = rounded_up(job.filters, block);
+void pack_compact_filters(const ConvPoolJob& job, const FilterBank& bank, int64_t block, E* to) {
+  constexpr int N = lanes_of<E>;
   const auto* weight = static_cast<const E*>(bank.weight);
-  E* to = static_cast<E*>(packed);
-  for (int64_t k0 = 0; k0 < padded; k0 += block)
+  const int64_t taps = job.taps(), numbers = taps * job.channels;
+  int64_t tap = 0, channel = 0;
+  for (int64_t first = 0; first < numbers; first += N) {
+    int64_t lines[N];
+    for (int64_t& line : lines) {
+      line = (tap * job.channels + channel) * block;
+      if (++tap == taps) tap = 0, ++channel;
+    }
+    for (int64_t k = 0; k < rounded_up(job.filters, block); k += N)
+      pack_square_of_filters<E, N>(weight + k * bank.stride[0] + first, bank.stride[0], job.filters - k,
+                                   numbers - first, lines, to + k / block * block * numbers + k % block);
+  }
+}
+
+template <class E>
+void pack_filters_one_by_one(const ConvPoolJob& job, const FilterBank& bank, int64_t block, E* to) {
+  const auto* weight = static_cast<const E*>(bank.weight);
+  for (int64_t k0 = 0; k0 < rounded_up(job.filters, block); k0 += block)
     for (int64_t r = 0; r < job.conv[0].kernel; ++r)
       for (int64_t s = 0; s < job.conv[1].kernel; ++s)
         for (int64_t c = 0; c < job.channels; ++c)
@@ -49,6 +79,19 @@ void pack_forward(const ConvPoolJob& job, const FilterBank& bank, const void* bi
             *to++ = k < job.filters
                         ? weight[k * bank.stride[0] + c * bank.stride[1] + r * bank.stride[2] + s * bank.stride[3]]
                         : E{};
+}
+
+// Blocks of filters, in each the taps in the order in which a run meets them, in each the filters; then the bias.
+template <class E>
+void pack_forward(const ConvPoolJob& job, const FilterBank& bank, const void* bias, void* packed) {
+  const int64_t block = vectors_of_block<E>(job) * lanes_of<E>, padded = rounded_up(job.filters, block);
+  E* to = static_cast<E*>(packed);
+  const bool compact = bank.stride[3] == 1 && bank.stride[2] == job.conv[1].kernel && bank.stride[1] == job.taps();
+  if (compact)
+    pack_compact_filters(job, bank, block, to);
+  else
+    pack_filters_one_by_one(job, bank, block, to);
+  to += padded * job.taps() * job.channels;
   for (int64_t k = 0; k < padded; ++k) *to++ = bias && k < job.filters ? static_cast<const E*>(bias)[k] : E{};
 }
 

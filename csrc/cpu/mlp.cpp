@@ -73,9 +73,7 @@ class Layers {
     for (const MlpLayer& layer : layers_) found += layer.inputs * layer.outputs;
     return found;
   }
-  Tensor made_outputs(size_t at) const {
-    return compact({rows(), layers_[at].outputs}, false, input_.scalar_type());
-  }
+  Tensor made_outputs(size_t at) const { return compact({rows(), layers_[at].outputs}, false, input_.scalar_type()); }
 
  private:
   Tensor input_;

@@ -19,8 +19,8 @@ struct TileOfRows {
       : first(matrix + column), columns(columns), there(columns - column), end(matrix + count * columns) {}
 };
 
-// Sums over rows `begin` .. `end` - 1 of a tile: T numbers of `by` (steps: to the next of them, to the next row) times V
-// vectors; finish(t, v, sum) takes them.
+// Sums over rows `begin` .. `end` - 1 of a tile: T numbers of `by` (steps: to the next of them, to the next row) times
+// V vectors; finish(t, v, sum) takes them.
 template <class E, int T, int V, class F>
 SWITCHGRAD_INLINE void sum_rows(const TileOfRows<E>& tile, const E* by, int64_t step, int64_t row_step, int64_t begin,
                                 int64_t end, const F& finish) {
@@ -168,9 +168,8 @@ void weight_piece(const MlpBackwardJob& job, int64_t at, int64_t output, int64_t
   const TileOfRows<E> input(static_cast<const E*>(given), job.rows, layer.inputs, tile * tile_width<E>);
   E* to = static_cast<E*>(job.weight_grads[at]) + output * layer.inputs + tile * tile_width<E>;
   in_blocks(job.rows, [&](int64_t begin, int64_t end) {
-    with_tile<E>(rows, input.there, [&](auto T, auto V) {
-      rows_of_weight<E, T, V>(input, grads, layer.outputs, begin, end, to);
-    });
+    with_tile<E>(rows, input.there,
+                 [&](auto T, auto V) { rows_of_weight<E, T, V>(input, grads, layer.outputs, begin, end, to); });
   });
 }
 

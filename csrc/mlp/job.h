@@ -25,8 +25,8 @@ struct MlpJob {
 };
 
 struct MlpForwardJob : MlpJob {
-  int64_t vectors = 1;              // of rows that go through the layers beside each other
-  void* const* outputs = nullptr;   // what each layer gives, behind its ReLU; null: nobody needs it
+  int64_t vectors = 1;             // of rows that go through the layers beside each other
+  void* const* outputs = nullptr;  // what each layer gives, behind its ReLU; null: nobody needs it
   void* room = nullptr;
 };
 
@@ -34,8 +34,8 @@ struct MlpForwardJob : MlpJob {
 struct MlpBackwardJob : MlpJob {
   const void* const* hidden = nullptr;  // what each layer but the last gave, behind its ReLU
   void* const* grads = nullptr;
-  int64_t first = 0;  // the first layer whose outputs' gradient is needed
-  void* input_grad = nullptr;            // null: not wanted, here and below
+  int64_t first = 0;           // the first layer whose outputs' gradient is needed
+  void* input_grad = nullptr;  // null: not wanted, here and below
   void* const* weight_grads = nullptr;
   void* const* bias_grads = nullptr;
 };
@@ -43,7 +43,7 @@ struct MlpBackwardJob : MlpJob {
 // `items` are pieces that threads may do apart; any split of them, and any number of vectors, gives the same bits.
 struct MlpKernels {
   int64_t most_vectors;
-  int64_t (*vectors)(const MlpJob&);  // that the rows fill
+  int64_t (*vectors)(const MlpJob&);      // that the rows fill
   int64_t (*room)(const MlpForwardJob&);  // in elements
   int64_t (*forward_items)(const MlpForwardJob&);
   void (*forward)(const MlpForwardJob&, int64_t begin, int64_t end);
