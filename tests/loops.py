@@ -356,6 +356,27 @@ def linear_gradient(
     return (of_input, of_weight) if bias is None else (of_input, of_weight, of_bias)
 
 
+def mlp(x: np.ndarray, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Layer after layer, with a ReLU behind each but the last."""
+    for at, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = linear(x, weight, bias, relu=at + 1 < len(weights))
+    return x
+
+
+def mlp_gradient(
+    grad: np.ndarray, x: np.ndarray, weights: Sequence[np.ndarray], biases: Sequence[np.ndarray | None]
+) -> tuple[np.ndarray, ...]:
+    """Gradients of the input and of the parameters that there are: the last layer's first, each handing on its own."""
+    found: tuple[np.ndarray, ...] = ()
+    for at in reversed(range(len(weights))):
+        given = mlp(x, weights[:at], biases[:at])
+        given = np.where(given <= 0, 0, given) if at else x
+        below, *own = linear_gradient(grad, given, weights[at], biases[at], relu=False)
+        grad = np.where(given <= 0, 0, below) if at else below
+        found = (*own, *found)
+    return (grad, *found)
+
+
 def lead(x: np.ndarray, **arguments: Any) -> np.ndarray:
     """By how much the winner of each window beats the next best: infinite where it is alone."""
     along = axes(x.shape[-2:], **arguments)

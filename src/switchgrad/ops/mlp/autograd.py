@@ -30,8 +30,14 @@ class Mlp(torch.autograd.Function):
         input, parameters, hidden = saved[0], saved[1 : len(wanted)], saved[len(wanted) :]
         if composed.is_differentiated_again():
             return composed.gradients(_in_steps, (input, *parameters), grad)
-        found = torch.ops.switchgrad.mlp_backward(grad, input, hidden, parameters[::2], wanted)
+        backward = reference.mlp_backward if _is_a_batch(grad) else torch.ops.switchgrad.mlp_backward
+        found = backward(grad, input, hidden, parameters[::2], wanted)
         return tuple(t if asked else None for t, asked in zip(found, wanted, strict=True))
+
+
+def _is_a_batch(grad: Tensor) -> bool:
+    """Whether `torch.autograd.grad` asks for a batch of gradients at once, by a vmap that knows no lists of tensors."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.is_legacy_batchedtensor(grad)  # pyright: ignore
 
 
 def _in_steps(input: Tensor, *parameters: Tensor | None) -> Tensor:
