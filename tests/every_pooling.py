@@ -47,21 +47,27 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
 
 
 def use(name: str, *rest: Any, on: Tensor | None = None, note: str = "", **arguments: Any) -> Use:
-    """A call of ``ops.name`` whose further tensors are inputs as well; numbers and flags are fixed."""
+    """A call of ``ops.name`` whose further tensors, also in lists, are inputs as well; numbers and flags are fixed."""
     chosen = {key: arguments.pop(key) for key in ("refused", "mapped") if key in arguments}
     x = on if on is not None else numbers(*SHAPES[int(name[-2]) if name[-1] == "d" and name[-2].isdigit() else 2])
-    places = [i for i, value in enumerate(rest) if isinstance(value, Tensor)]
+    places: list[tuple[int, ...]] = [(i,) for i, value in enumerate(rest) if isinstance(value, Tensor)]
+    lists = [(i, value) for i, value in enumerate(rest) if isinstance(value, list)]
+    places += [(i, j) for i, values in lists for j, value in enumerate(values) if isinstance(value, Tensor)]
     named = [key for key, value in arguments.items() if isinstance(value, Tensor)]
 
     def call(x: Tensor, *tensors: Tensor) -> Any:
-        given, keywords = list(rest), dict(arguments)
-        for i, tensor in zip(places, tensors, strict=False):
-            given[i] = tensor
+        given, keywords = [list(value) if isinstance(value, list) else value for value in rest], dict(arguments)
+        for (i, *inside), tensor in zip(places, tensors, strict=False):
+            if inside:
+                given[i][inside[0]] = tensor
+            else:
+                given[i] = tensor
         for key, tensor in zip(named, tensors[len(places) :], strict=True):
             keywords[key] = tensor
         return getattr(ops, name)(x, *given, **keywords)
 
-    tensors = (*(rest[i] for i in places), *(arguments[key] for key in named))
+    held = (rest[i][inside[0]] if inside else rest[i] for i, *inside in places)
+    tensors = (*held, *(arguments[key] for key in named))
     bound = inspect.signature(getattr(ops, name)).bind(x, *rest, **arguments).arguments
     return Use(name, call, (x, *tensors), note, arguments=bound, **chosen)
 

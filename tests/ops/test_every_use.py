@@ -286,6 +286,7 @@ NOT_HERE = (
     "conv_bias_relu",
     "linear",
     "linear_relu",
+    "mlp",
     "cross_entropy",
     "cross_entropy_with_gradient",
     "windows",

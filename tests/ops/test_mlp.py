@@ -148,6 +148,11 @@ def test_layers_that_do_not_pair_are_refused(weights: list[Tensor], biases: Any,
         ops.mlp(torch.rand(2, 3), weights, biases)
 
 
+def test_an_input_that_is_no_tensor_is_refused() -> None:
+    with pytest.raises(GeometryError, match="the input is 'rows', a str; give a tensor"):
+        ops.mlp("rows", drawn((2, 3), (2, 2)))  # pyright: ignore
+
+
 def test_pytorch_refuses_what_it_refuses_in_its_own_words() -> None:
     for shapes in (((2, 3), (4, 5), (2, 4)), ((2, 3), (4, 3), (2, 5))):
         x, *weights = drawn(*shapes)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.ops.checks import check_tensor
 from switchgrad.ops.fully_connected import linear, linear_relu
 from switchgrad.ops.fully_connected.choice import is_beyond_kernels, obstacle
 from switchgrad.ops.mlp import registration as registration
@@ -53,7 +54,7 @@ def mlp(input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None
     than they are. Kept for it: input, parameters and the hidden layers' outputs. Deterministic, whatever the number of
     threads. Twice differentiable; forward mode, ``torch.func`` and autocast use PyTorch's products.
 
-    Raises `GeometryError` without a layer, or where the biases are not as many as the weights.
+    Raises `GeometryError` for an input that is no tensor, without a layer, and where the biases are not as many as the weights.
 
     >>> import torch
     >>> w, v = torch.tensor([[1.0, 2.0], [1.0, -2.0]]), torch.tensor([[1.0, 10.0]])
@@ -62,6 +63,7 @@ def mlp(input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None
             [3.5000],
             [3.5000]])
     """
+    check_tensor(input, "the input")
     shifts = _checked(weights, biases)
     if len(weights) == 1 or not _is_served(input, weights, shifts):
         return _in_steps(input, weights, shifts)
