@@ -54,7 +54,8 @@ def mlp(input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None
     than they are. Kept for it: input, parameters and the hidden layers' outputs. Deterministic, whatever the number of
     threads. Twice differentiable; forward mode, ``torch.func`` and autocast use PyTorch's products.
 
-    Raises `GeometryError` for an input that is no tensor, without a layer, and where the biases are not as many as the weights.
+    Raises `GeometryError` for an input that is no tensor, without a layer, and where there are not as many biases as
+    weights.
 
     >>> import torch
     >>> w, v = torch.tensor([[1.0, 2.0], [1.0, -2.0]]), torch.tensor([[1.0, 10.0]])
