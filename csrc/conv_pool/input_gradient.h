@@ -37,6 +37,7 @@ class OutputMessages {
         block_(filters_of_block),
         blocks_((job.filters + block_ - 1) / block_),
         row_step_(row_step),
+        squares_(has_squares(job)),
         lists_(rows() * job.pool[1].size * blocks_, block_),
         outputs_(rows() * job.pool[1].size) {
     for (int lane = 0; lane < N; ++lane) lanes_[lane] = lane;
@@ -53,8 +54,9 @@ class OutputMessages {
 
   // Convolution row `row` of image n; patches are counted from `origin`, a padded row.
   void read(int64_t n, int64_t row, int64_t origin) {
-    arrivals_.go_to_row(n, row);
     const int64_t start = (row * job_.conv[0].stride - origin) * row_step_;
+    if (squares_) return read_squares(n, row, start);
+    arrivals_.go_to_row(n, row);
     for (int64_t column = 0; column < job_.pool[1].size; ++column) {
       if (!arrivals_.go_to_column(column)) continue;
       for (int64_t b = 0; b < blocks_; ++b) read_block(b, count_ * blocks_ + b);
@@ -62,10 +64,14 @@ class OutputMessages {
     }
   }
 
-  // Calls body(patch, messages) for each output that has messages from block b.
+  // Calls body(patch, messages) for each output that has messages from block b. Those of the first half and of the
+  // second take turns: a patch that is read where the last one was just written waits until that has left the core.
   template <class F>
   SWITCHGRAD_INLINE void for_each(int64_t b, const F& body) const {
-    for (int64_t i = 0; i < count_; ++i) {
+    const int64_t half = (count_ + 1) / 2;
+    for (int64_t turn = 0; turn < 2 * half; ++turn) {
+      const int64_t i = turn / 2 + turn % 2 * half;
+      if (i >= count_) break;
       const Messages<E> messages = lists_[i * blocks_ + b];
       if (messages.count > 0) body(outputs_[i], messages);
     }
@@ -80,9 +86,37 @@ class OutputMessages {
     lists_.set_count(list, count);
   }
 
+  // The same where windows are squares: neighbouring outputs are halves of one row of a window, which is read once.
+  void read_squares(int64_t n, int64_t row, int64_t start) {
+    const int64_t places = job_.pool[1].places, column_step = job_.conv[1].stride * job_.channels;
+    if (row / 2 >= job_.pool[0].places) return;
+    const int64_t first = (n * job_.pool[0].places + row / 2) * places;
+    for (int64_t q = 0; q < places; ++q, start += 2 * column_step) {
+      for (int64_t b = 0; b < blocks_; ++b)
+        read_pair((first + q) * job_.filters, static_cast<Int<E>>(row % 2 * 2), b, count_ * blocks_ + b);
+      outputs_[count_++] = start;
+      outputs_[count_++] = start + column_step;
+    }
+  }
+  void read_pair(int64_t window, Int<E> cell, int64_t b, int64_t list) {
+    const int64_t begin = b * block_, end = begin + block_ < job_.filters ? begin + block_ : job_.filters;
+    const auto left = broadcast<Int<E>, N>(cell), right = broadcast<Int<E>, N>(cell + 1);
+    int64_t left_count = 0, right_count = 0;
+    for (int64_t k = begin; k < end; k += N) {
+      const auto codes = widen_codes<Int<E>, N, uint8_t>(load_first<N>(job_.codes + window + k, end - k));
+      const auto grad = load_first<N>(static_cast<const E*>(job_.grad) + window + k, end - k);
+      const auto filters = lanes_ + static_cast<Int<E>>(k);
+      left_count = lists_.append(list, left_count, filters, select(codes == left, grad, Numbers<E>{}));
+      right_count = lists_.append(list + blocks_, right_count, filters, select(codes == right, grad, Numbers<E>{}));
+    }
+    lists_.set_count(list, left_count);
+    lists_.set_count(list + blocks_, right_count);
+  }
+
   const ConvPoolBackwardJob& job_;
   Arrivals<E> arrivals_;
   int64_t block_, blocks_, row_step_;
+  bool squares_;
   Lists<E> lists_;
   Scratch<int64_t> outputs_;
   int64_t count_ = 0;
