@@ -1,8 +1,8 @@
 // The gradient of the weights where filters would leave most lanes empty: lanes are neighbouring windows, as forward.
 //
-// What came back is turned over, so that a vector holds N windows of one filter, once for each of their four outputs: 0
-// in the windows that another output won. Sums of a few taps of a few filters stay in registers while rows of windows
-// go by; their lanes are added up in the end.
+// What came back is turned over, so that a vector holds N windows of one filter. What a tap reads for them is chosen
+// from its four neighbours, lane by lane: first from two rows, then from two columns, whose choice serves two taps. Sums
+// of a row of taps of a few filters stay in registers while rows of windows go by; their lanes are added up in the end.
 #pragma once
 
 #include "conv_pool/few_filters.h"
@@ -12,18 +12,20 @@ namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
 
 constexpr int most_taps_of_tile = 5;  // neighbours in a row of taps
-constexpr int filters_of_gradient(int taps) { return vector_bytes == 64 ? (taps > 3 ? 3 : 4) : taps > 3 ? 1 : 2; }
+constexpr int filters_of_gradient = vector_bytes == 64 ? 3 : 1;  // whose sums and choices fit the registers
 
-// Whether that takes fewer products than the winners' patches have vectors.
+// Whether that takes fewer operations than the winners' patches have vectors: a tap's choices take as long as its
+// product.
 template <class E>
 bool has_few_products(const ConvPoolJob& job) {
   constexpr int64_t N = lanes_of<E>;
-  const int64_t windows = job.pool[1].places, products = 4 * job.taps() * job.channels * rounded_up(windows, N);
+  const int64_t windows = job.pool[1].places, products = 2 * job.taps() * job.channels * rounded_up(windows, N);
   return has_few_filters<E>(job) &&
          products < windows * N * instructions_of_a_message + windows * job.conv[0].kernel * rounded_up(job.run(), N);
 }
 
-// What came back to some rows of windows of one image: for each filter, each vector of windows, each of four outputs.
+// What came back to some rows of windows of one image: for each filter, each vector of windows, the numbers (0 where
+// nobody won) and which of its outputs each window chose.
 template <class E>
 class WindowGradients {
  public:
@@ -34,49 +36,53 @@ class WindowGradients {
       : job_(job),
         filters_(filters),
         vectors_(rounded_up(job.pool[1].places, N) / N),
-        filter_step_(most_rows * vectors_ * 4 * N),
-        numbers_(rounded_up(filters, most_together) * filter_step_) {
-    for (int64_t i = 0; i < rounded_up(filters, most_together) * filter_step_; ++i) numbers_[i] = 0;
+        filter_step_(most_rows * vectors_ * N),
+        numbers_(rounded_up(filters, filters_of_gradient) * filter_step_),
+        codes_(rounded_up(filters, filters_of_gradient) * filter_step_) {
+    for (int64_t i = 0; i < rounded_up(filters, filters_of_gradient) * filter_step_; ++i) numbers_[i] = 0, codes_[i] = 0;
   }
 
+  // Numbers, and codes, from a filter to the next.
   int64_t filter_step() const { return filter_step_; }
-  const E* of_filter(int64_t k) const { return numbers_.get() + k * filter_step_; }
+  const E* numbers(int64_t k) const { return numbers_.get() + k * filter_step_; }
+  const uint8_t* codes(int64_t k) const { return codes_.get() + k * filter_step_; }
 
   // Pooled rows p .. p + rows - 1 of image n, filters from `filter` on.
   void read(int64_t n, int64_t p, int64_t rows, int64_t filter) const {
     const int64_t places = job_.pool[1].places;
     for (int64_t i = 0; i < rows; ++i)
       for (int64_t v = 0; v < vectors_; ++v) {
-        const int64_t pixel = (n * job_.pool[0].places + p + i) * places + v * N;
-        read_windows(pixel * job_.filters + filter, places - v * N, numbers_.get() + (i * vectors_ + v) * 4 * N);
+        const int64_t from = ((n * job_.pool[0].places + p + i) * places + v * N) * job_.filters + filter;
+        const int64_t count = places - v * N, to = (i * vectors_ + v) * N;
+        if (filters_ <= N / 2)
+          read_windows<N / 2>(from, count, to);
+        else
+          read_windows<N>(from, count, to);
       }
   }
 
  private:
-  static constexpr int64_t most_together = 12;  // a multiple of all numbers of filters that a tile may have
-
-  // Not inlined: in a larger function GCC keeps the vectors in memory.
-  __attribute__((noinline)) void read_windows(int64_t from, int64_t count, E* to) const {
+  // At most K filters. Not inlined: in a larger function GCC keeps the vectors in memory.
+  template <int K>
+  __attribute__((noinline)) void read_windows(int64_t from, int64_t count, int64_t to) const {
     const E* grad = static_cast<const E*>(job_.grad) + from;
     const uint8_t* codes = job_.codes + from;
     Vec<E, N> number[N];
 #pragma GCC unroll 16
     for (int i = 0; i < N; ++i) number[i] = i < count ? load_first<N>(grad + i * job_.filters, filters_) : Vec<E, N>{};
     turn_over<E, N>(number);
-    uint8_t turned[N][N];
-    turn_codes(codes, count, turned);
+    uint8_t turned[K][N];
+    turn_codes<K>(codes, count, turned);
 #pragma GCC unroll 16
-    for (int k = 0; k < N; ++k) {
+    for (int k = 0; k < K; ++k) {
       if (k >= filters_) break;
       const auto code = widen_codes<Lane, N, uint8_t>(load<Vec<uint8_t, N>>(turned[k]));
-#pragma GCC unroll 4
-      for (int cell = 0; cell < 4; ++cell) {
-        const auto won = code == broadcast<Lane, N>(static_cast<Lane>(cell));
-        store(to + k * filter_step_ + cell * N, select(won, number[k], Vec<E, N>{}));
-      }
+      store(numbers_.get() + k * filter_step_ + to, select(code < broadcast<Lane, N>(4), number[k], Vec<E, N>{}));
+      std::memcpy(codes_.get() + k * filter_step_ + to, turned[k], N);
     }
   }
-  SWITCHGRAD_INLINE void turn_codes(const uint8_t* codes, int64_t count, uint8_t (&turned)[N][N]) const {
+  template <int K>
+  SWITCHGRAD_INLINE void turn_codes(const uint8_t* codes, int64_t count, uint8_t (&turned)[K][N]) const {
     if constexpr (N == 16) {
       Vec<uint8_t, N> code[N];
 #pragma GCC unroll 16
@@ -84,7 +90,7 @@ class WindowGradients {
         code[i] = i < count ? load_first<N>(codes + i * job_.filters, filters_) : Vec<uint8_t, N>{};
       turn_over<uint8_t, N>(code);
 #pragma GCC unroll 16
-      for (int k = 0; k < N; ++k) store(turned[k], code[k]);
+      for (int k = 0; k < K; ++k) store(turned[k], code[k]);
     } else {
       for (int64_t k = 0; k < filters_; ++k)
         for (int64_t i = 0; i < N; ++i) turned[k][i] = i < count ? codes[i * job_.filters + k] : uint8_t{0};
@@ -94,12 +100,63 @@ class WindowGradients {
   const ConvPoolBackwardJob& job_;
   int64_t filters_, vectors_, filter_step_;
   Scratch<E> numbers_;
+  Scratch<uint8_t> codes_;
 };
+
+// Which of two vectors each lane is taken from: the second where its code has a bit.
+template <class E>
+class Choice {
+ public:
+  static constexpr int N = lanes_of<E>;
+  using V = Vec<E, N>;
+
+  Choice() = default;
+#if defined(__AVX512BW__)
+  SWITCHGRAD_INLINE Choice(const uint8_t* codes, uint8_t bit) {
+    __m128i bytes;
+    if constexpr (N == 16)
+      bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
+    else
+      bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(codes));
+    second_ = _mm_test_epi8_mask(bytes, _mm_set1_epi8(static_cast<char>(bit)));
+  }
+  SWITCHGRAD_INLINE V of(V first, V second) const {
+    if constexpr (sizeof(E) == 4)
+      return bits<V>(_mm512_mask_blend_ps(second_, bits<__m512>(first), bits<__m512>(second)));
+    else
+      return bits<V>(
+          _mm512_mask_blend_pd(static_cast<__mmask8>(second_), bits<__m512d>(first), bits<__m512d>(second)));
+  }
+
+ private:
+  __mmask16 second_;
+#else
+  SWITCHGRAD_INLINE Choice(const uint8_t* codes, uint8_t bit) {
+    const auto lanes = widen_codes<Int<E>, N, uint8_t>(load<Vec<uint8_t, N>>(codes));
+    second_ = (lanes & broadcast<Int<E>, N>(bit)) != Vec<Int<E>, N>{};
+  }
+  SWITCHGRAD_INLINE V of(V first, V second) const { return select(second_, second, first); }
+
+ private:
+  Vec<Int<E>, N> second_;
+#endif
+};
+
+// A vector that is used often. GCC would rather read it again each time, even from where it has put it itself.
+template <class E>
+SWITCHGRAD_INLINE Vec<E, lanes_of<E>> loaded(const E* from) {
+  auto v = load<Vec<E, lanes_of<E>>>(from);
+#if defined(__AVX512BW__)
+  __asm__("" : "+v"(v));
+#endif
+  return v;
+}
 
 // Where the rows of windows of a tile are.
 template <class E>
 struct SquareRows {
   const E* numbers;  // of the first filter
+  const uint8_t* codes;
   int64_t filter_step;
   const E* input;  // the row of the first row of taps, of one channel
   int64_t row_step, half;
@@ -112,27 +169,28 @@ __attribute__((noinline)) void add_taps(const SquareRows<E>& at, int64_t tap, E*
   constexpr int N = lanes_of<E>;
   using V = Vec<E, N>;
   V sum[F][T] = {};
-  int64_t column[T + 1];
-#pragma GCC unroll 6
-  for (int t = 0; t <= T; ++t) column[t] = (tap + t) / 2 + ((tap + t) % 2 != 0 ? at.half : 0);
-  const E *upper = at.input, *number = at.numbers;
-  for (int64_t row = 0; row < at.rows; ++row, upper += 2 * at.row_step)
-    for (int64_t v = 0; v < at.vectors; ++v, number += 4 * N) {
-      const E *above = upper + v * N, *below = above + at.row_step;
-      V grad[F][4];
+  const auto column = [&](int64_t s) { return at.input + s / 2 + (s % 2 != 0 ? at.half : 0); };
+  const E *first = column(tap), *second = column(tap + 1), *number = at.numbers;  // every second column is a neighbour
+  const uint8_t* code = at.codes;
+  for (int64_t row = 0; row < at.rows; ++row, first += 2 * at.row_step, second += 2 * at.row_step)
+    for (int64_t v = 0; v < at.vectors; ++v, number += N, code += N) {
+      V grad[F], left[F];
+      Choice<E> right[F], low[F];
 #pragma GCC unroll 4
-      for (int f = 0; f < F; ++f)
-#pragma GCC unroll 4
-        for (int cell = 0; cell < 4; ++cell) grad[f][cell] = load<V>(number + f * at.filter_step + cell * N);
+      for (int f = 0; f < F; ++f) {
+        grad[f] = load<V>(number + f * at.filter_step);
+        right[f] = Choice<E>(code + f * at.filter_step, 1);
+        low[f] = Choice<E>(code + f * at.filter_step, 2);
+      }
 #pragma GCC unroll 6
       for (int t = 0; t <= T; ++t) {
-        const auto high = load<V>(above + column[t]), low = load<V>(below + column[t]);
+        const E* from = (t % 2 != 0 ? second : first) + v * N + t / 2;
+        const V high = loaded(from), lower = loaded(from + at.row_step);
 #pragma GCC unroll 4
         for (int f = 0; f < F; ++f) {
-          if (t < T) sum[f][t] += grad[f][0] * high;
-          if (t > 0) sum[f][t - 1] += grad[f][1] * high;
-          if (t < T) sum[f][t] += grad[f][2] * low;
-          if (t > 0) sum[f][t - 1] += grad[f][3] * low;
+          const V chosen = low[f].of(high, lower);
+          if (t > 0) sum[f][t - 1] += grad[f] * right[f].of(left[f], chosen);
+          left[f] = chosen;
         }
       }
     }
@@ -145,20 +203,30 @@ __attribute__((noinline)) void add_taps(const SquareRows<E>& at, int64_t tap, E*
     }
 }
 
-// The sums of a share: for each filter, channel and tap a vector.
+// The sums of a share: for each filter a vector for each channel and tap, and one for the bias.
 template <class E>
 class LaneSums {
  public:
   static constexpr int N = lanes_of<E>;
 
   LaneSums(const ConvPoolBackwardJob& job, int64_t filters)
-      : job_(job), filters_(filters), filter_step_(job.channels * job.taps() * N), sums_((filters + 3) * filter_step_) {
-    for (int64_t i = 0; i < (filters + 3) * filter_step_; ++i) sums_[i] = 0;
+      : job_(job),
+        filters_(filters),
+        bias_(job.channels * job.taps() * N),
+        filter_step_(bias_ + N),
+        sums_(rounded_up(filters, filters_of_gradient) * filter_step_) {
+    for (int64_t i = 0; i < rounded_up(filters, filters_of_gradient) * filter_step_; ++i) sums_[i] = 0;
   }
 
   // Rows of windows, whose first row of taps is read from `rows` on.
   void add(SquareRows<E> at, const WindowGradients<E>& gradients, const E* rows) const {
     const int64_t columns = job_.conv[1].kernel;
+    for (int64_t k = 0; k < filters_; ++k) {
+      E* bias = sums_.get() + k * filter_step_ + bias_;
+      auto sum = load<Vec<E, N>>(bias);
+      for (int64_t i = 0; i < at.rows * at.vectors; ++i) sum += load<Vec<E, N>>(gradients.numbers(k) + i * N);
+      store(bias, sum);
+    }
     for (int64_t c = 0; c < job_.channels; ++c)
       for (int64_t r = 0; r < job_.conv[0].kernel; ++r)
         for (int64_t s = 0; s < columns; s += most_taps_of_tile) {
@@ -172,15 +240,20 @@ class LaneSums {
     for (int64_t k = 0; k < filters_; ++k)
       for (int64_t c = 0; c < job_.channels; ++c)
         for (int64_t tap = 0; tap < taps; ++tap) {
-          const E* lanes = sums_.get() + k * filter_step_ + (c * taps + tap) * N;
-          E total = lanes[0];
-          for (int lane = 1; lane < N; ++lane) total += lanes[lane];
           const int64_t r = tap / job_.conv[1].kernel, s = tap % job_.conv[1].kernel;
-          share.sums[k * share.step + r * row_of_sums<E>(job_) + s * job_.channels + c] = total;
+          share.sums[k * share.step + r * row_of_sums<E>(job_) + s * job_.channels + c] =
+              total(sums_.get() + k * filter_step_ + (c * taps + tap) * N);
         }
+    for (int64_t k = 0; k < filters_; ++k)
+      share.sums[(k + 1) * share.step - N] = total(sums_.get() + k * filter_step_ + bias_);
   }
 
  private:
+  static E total(const E* lanes) {
+    E sum = lanes[0];
+    for (int lane = 1; lane < N; ++lane) sum += lanes[lane];
+    return sum;
+  }
   void add_some(const SquareRows<E>& at, const WindowGradients<E>& gradients, int64_t tap, int64_t left,
                 E* sums) const {
     switch (left) {
@@ -193,15 +266,16 @@ class LaneSums {
   }
   template <int T>
   void add_all_filters(SquareRows<E> at, const WindowGradients<E>& gradients, int64_t tap, E* sums) const {
-    constexpr int F = filters_of_gradient(T);
+    constexpr int F = filters_of_gradient;
     for (int64_t k = 0; k < filters_; k += F) {
-      at.numbers = gradients.of_filter(k);
+      at.numbers = gradients.numbers(k);
+      at.codes = gradients.codes(k);
       add_taps<E, F, T>(at, tap, sums + k * filter_step_, filter_step_);
     }
   }
 
   const ConvPoolBackwardJob& job_;
-  int64_t filters_, filter_step_;
+  int64_t filters_, bias_, filter_step_;
   Scratch<E> sums_;
 };
 
@@ -211,7 +285,7 @@ bool weight_gradient_of_few_filters(const ConvPoolBackwardJob& job, const Share<
   constexpr int64_t room = 28 << 10;
   const int64_t heights = job.pool[0].places, kernel = job.conv[0].kernel, filters = share.end - share.begin;
   const int64_t vectors = rounded_up(job.pool[1].places, lanes_of<E>) / lanes_of<E>;
-  const int64_t row_bytes = (4 * job.filters * vectors + 4 * job.channels * (vectors + 1)) * vector_bytes;
+  const int64_t row_bytes = (2 * job.filters * vectors + 4 * job.channels * (vectors + 1)) * vector_bytes;
   const int64_t fit = room / row_bytes, together = fit < 1 ? 1 : fit < heights ? fit : heights;
   const PartedRows<E> parted(job, 2 * together + kernel - 1);
   const WindowGradients<E> gradients(job, filters, together);
@@ -222,7 +296,7 @@ bool weight_gradient_of_few_filters(const ConvPoolBackwardJob& job, const Share<
       const E* rows = parted.read(n, 2 * p, seen);
       if (!all_finite(rows, seen, parted.row_step(), parted.row_step())) return false;
       gradients.read(n, p, count, share.begin);
-      sums.add({nullptr, gradients.filter_step(), nullptr, parted.row_step(), parted.half(), count, vectors}, gradients,
+      sums.add({nullptr, nullptr, gradients.filter_step(), nullptr, parted.row_step(), parted.half(), count, vectors}, gradients,
                rows);
     }
   sums.write(share);
@@ -245,10 +319,13 @@ void conv_pool_weight_gradient(const ConvPoolBackwardJob& job, int64_t begin, in
                          static_cast<E*>(job.weight_sums) + item * size,
                          size};
     for (int64_t i = 0; i < (last - first) * size; ++i) share.sums[i] = 0;
-    if (job.bias_grad) bias_gradient<E>(job, share);
-    const bool done = has_few_products<E>(job) && weight_gradient_of_few_filters<E>(job, share);
-    if (!done && has_few_taps<E>(job)) weight_gradient_of_few_taps<E>(job, share);
-    if (!done && !has_few_taps<E>(job)) weight_gradient_by_winners<E>(job, share);
+    if (!has_few_products<E>(job) || !weight_gradient_of_few_filters<E>(job, share)) {
+      if (job.bias_grad) bias_gradient<E>(job, share);
+      if (has_few_taps<E>(job))
+        weight_gradient_of_few_taps<E>(job, share);
+      else
+        weight_gradient_by_winners<E>(job, share);
+    }
     item += last - first;
   }
 }
