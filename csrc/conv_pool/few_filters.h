@@ -171,33 +171,45 @@ __attribute__((noinline)) void pool_windows(const ConvPoolForwardJob& job, const
   }
 }
 
-// Writes the winners of `count` windows pixel by pixel.
-template <class E>
+// What N windows have of K filters, of which `filters` are there: from filter by filter to window by window.
+template <class T, int N, int K>
+SWITCHGRAD_INLINE void turn_windows(const T (&rows)[N][N], int64_t filters, T* to) {
+  Vec<T, N> v[K];
+#pragma GCC unroll 16
+  for (int k = 0; k < K; ++k) v[k] = k < filters ? load<Vec<T, N>>(rows[k]) : Vec<T, N>{};
+  interleave<T, N, K>(v);
+#pragma GCC unroll 16
+  for (int k = 0; k < K; ++k) store(to + k * N, v[k]);
+}
+
+// K numbers for each of `count` windows, of which the first `filters` are wanted, to where these lie side by side. The
+// others are written too where the next windows' come over them: a part of a vector takes longer.
+template <int K, class T>
+SWITCHGRAD_INLINE void write_windows(const T* from, int64_t filters, int64_t count, T* to) {
+  const T* const end = to + count * filters;
+  for (; end - to >= K; from += K, to += filters) store(to, load<Vec<T, K>>(from));
+  for (; to < end; from += K, to += filters)
+    for (int64_t k = 0; k < filters; ++k) to[k] = from[k];
+}
+
+// Writes the winners of `count` windows, of at most K filters, pixel by pixel.
+template <class E, int K>
 __attribute__((noinline)) void write_pixels(const ConvPoolForwardJob& job, const Winners<E>& winners, int64_t pixel,
                                             int64_t count) {
   constexpr int N = lanes_of<E>;
   const int64_t filters = job.filters;
-  Vec<E, N> value[N];
-#pragma GCC unroll 16
-  for (int k = 0; k < N; ++k) value[k] = k < filters ? load<Vec<E, N>>(winners.value[k]) : Vec<E, N>{};
-  turn_over<E, N>(value);
-  E* values = static_cast<E*>(job.values) + pixel * filters;
-#pragma GCC unroll 16
-  for (int i = 0; i < N; ++i)
-    if (i < count) store_first<N>(values + i * filters, value[i], filters);
+  E values[N * K];
+  turn_windows<E, N, K>(winners.value, filters, values);
+  write_windows<K>(values, filters, count, static_cast<E*>(job.values) + pixel * filters);
   if (!job.codes) return;
-  uint8_t* codes = job.codes + pixel * filters;
+  uint8_t* to = job.codes + pixel * filters;
   if constexpr (N == 16) {
-    Vec<uint8_t, N> code[N];
-#pragma GCC unroll 16
-    for (int k = 0; k < N; ++k) code[k] = k < filters ? load<Vec<uint8_t, N>>(winners.code[k]) : Vec<uint8_t, N>{};
-    turn_over<uint8_t, N>(code);
-#pragma GCC unroll 16
-    for (int i = 0; i < N; ++i)
-      if (i < count) store_first<N>(codes + i * filters, code[i], filters);
+    uint8_t codes[N * K];
+    turn_windows<uint8_t, N, K>(winners.code, filters, codes);
+    write_windows<K>(codes, filters, count, to);
   } else {
     for (int64_t i = 0; i < count; ++i)
-      for (int64_t k = 0; k < filters; ++k) codes[i * filters + k] = winners.code[k][i];
+      for (int64_t k = 0; k < filters; ++k) to[i * filters + k] = winners.code[k][i];
   }
 }
 
@@ -237,7 +249,11 @@ void forward_of_few_filters(const ConvPoolForwardJob& job, int64_t begin, int64_
     for (int64_t i = row; i < row + count; ++i, rows += 2 * parted.row_step())
       for (int64_t q = 0; q < places; q += N) {
         pool_all_filters(job, outlet, rows + q, parted.row_step(), parted.half(), winners);
-        write_pixels(job, winners, i * places + q, places - q < N ? places - q : N);
+        const int64_t pixel = i * places + q, left = places - q < N ? places - q : N;
+        if (job.filters <= N / 2)
+          write_pixels<E, N / 2>(job, winners, pixel, left);
+        else
+          write_pixels<E, N>(job, winners, pixel, left);
       }
     row += count;
   }
