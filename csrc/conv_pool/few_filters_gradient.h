@@ -1,8 +1,9 @@
 // The gradient of the weights where filters would leave most lanes empty: lanes are neighbouring windows, as forward.
 //
 // What came back is turned over, so that a vector holds N windows of one filter. What a tap reads for them is chosen
-// from its four neighbours, lane by lane: first from two rows, then from two columns, whose choice serves two taps. Sums
-// of a row of taps of a few filters stay in registers while rows of windows go by; their lanes are added up in the end.
+// from its four neighbours, lane by lane: first from two rows, then from two columns, whose choice serves two taps.
+// Sums of a row of taps of a few filters stay in registers while rows of windows go by; their lanes are added up in the
+// end.
 #pragma once
 
 #include "conv_pool/few_filters.h"
@@ -11,7 +12,7 @@
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
 
-constexpr int most_taps_of_tile = 5;  // neighbours in a row of taps
+constexpr int most_taps_of_tile = 5;                             // neighbours in a row of taps
 constexpr int filters_of_gradient = vector_bytes == 64 ? 3 : 1;  // whose sums and choices fit the registers
 
 // Whether that takes fewer operations than the winners' patches have vectors: a tap's choices take as long as its
@@ -39,7 +40,8 @@ class WindowGradients {
         filter_step_(most_rows * vectors_ * N),
         numbers_(rounded_up(filters, filters_of_gradient) * filter_step_),
         codes_(rounded_up(filters, filters_of_gradient) * filter_step_) {
-    for (int64_t i = 0; i < rounded_up(filters, filters_of_gradient) * filter_step_; ++i) numbers_[i] = 0, codes_[i] = 0;
+    for (int64_t i = 0; i < rounded_up(filters, filters_of_gradient) * filter_step_; ++i)
+      numbers_[i] = 0, codes_[i] = 0;
   }
 
   // Numbers, and codes, from a filter to the next.
@@ -124,8 +126,7 @@ class Choice {
     if constexpr (sizeof(E) == 4)
       return bits<V>(_mm512_mask_blend_ps(second_, bits<__m512>(first), bits<__m512>(second)));
     else
-      return bits<V>(
-          _mm512_mask_blend_pd(static_cast<__mmask8>(second_), bits<__m512d>(first), bits<__m512d>(second)));
+      return bits<V>(_mm512_mask_blend_pd(static_cast<__mmask8>(second_), bits<__m512d>(first), bits<__m512d>(second)));
   }
 
  private:
@@ -296,8 +297,8 @@ bool weight_gradient_of_few_filters(const ConvPoolBackwardJob& job, const Share<
       const E* rows = parted.read(n, 2 * p, seen);
       if (!all_finite(rows, seen, parted.row_step(), parted.row_step())) return false;
       gradients.read(n, p, count, share.begin);
-      sums.add({nullptr, nullptr, gradients.filter_step(), nullptr, parted.row_step(), parted.half(), count, vectors}, gradients,
-               rows);
+      sums.add({nullptr, nullptr, gradients.filter_step(), nullptr, parted.row_step(), parted.half(), count, vectors},
+               gradients, rows);
     }
   sums.write(share);
   return true;
