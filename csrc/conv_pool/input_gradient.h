@@ -135,7 +135,9 @@ struct AddFilters {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r, patch = next_row(patch, row_step))
 #pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) sum[r][v] = load<Vec<E, N>>(patch + v * N);
+        for (int v = 0; v < V; ++v)
+          sum[r][v] =
+              has_parts && v + 1 == V ? load_first<N>(patch + v * N, last_lanes) : load<Vec<E, N>>(patch + v * N);
       for (int64_t i = 0; i < list.count; ++i) {
         const E* filter = filters + static_cast<int64_t>(list.where[i]) * (R * V * N);
         const auto number = broadcast<E, N>(list.number[i]);
@@ -204,7 +206,7 @@ int64_t input_blocks(const ConvPoolJob& job) {
 }
 
 // A block of the gradient while it is summed: padded rows and columns, channel by channel, with room for patches that
-// reach beyond the block.
+// reach beyond the block. An image that is a block, has no padding and lies so already is summed where it is wanted.
 template <class E>
 class Block {
  public:
@@ -212,27 +214,29 @@ class Block {
       : job_(job),
         width_(job.conv[1].size + job.conv[1].pad_begin + job.conv[1].pad_end),
         margin_(job.conv[0].kernel - 1),
-        sums_((most_rows + 2 * margin_) * width_ * job.channels + 2 * lanes_of<E>) {}
+        in_place_(most_rows == job.conv[0].size && is_unpadded(job.conv[0]) && is_unpadded(job.conv[1]) &&
+                  lies_by_pixels() && job.grad_stride[2] == row_step() && (has_parts || job.run() % lanes_of<E> == 0)),
+        sums_(in_place_ ? 0 : (most_rows + 2 * margin_) * row_step() + 2 * lanes_of<E>) {}
 
   int64_t row_step() const { return width_ * job_.channels; }
-  int64_t margin() const { return margin_; }
 
-  // Padded rows begin .. end - 1.
-  void clear(int64_t begin, int64_t end) {
+  // Padded rows begin .. end - 1 of image n.
+  void clear(int64_t n, int64_t begin, int64_t end) {
+    E* first = in_place_ ? row_of(n, begin) : sums_.get();
+    const int64_t count = (end - begin) * row_step() + (in_place_ ? 0 : 2 * margin_ * row_step() + 2 * lanes_of<E>);
+    std::memset(first, 0, static_cast<size_t>(count) * sizeof(E));
     begin_ = begin;
-    const int64_t count = (end - begin + 2 * margin_) * row_step() + 2 * lanes_of<E>;
-    std::memset(sums_.get(), 0, static_cast<size_t>(count) * sizeof(E));
+    rows_ = in_place_ ? first : first + margin_ * row_step();
   }
-  E* at(int64_t row, int64_t column) const {
-    return sums_.get() + (row - begin_ + margin_) * row_step() + column * job_.channels;
-  }
+  E* at(int64_t row, int64_t column) const { return rows_ + (row - begin_) * row_step() + column * job_.channels; }
 
   void write(int64_t n, int64_t h_begin, int64_t h_end) const {
+    if (in_place_) return;
     const int64_t channels = job_.channels, width = job_.conv[1].size;
     for (int64_t h = h_begin; h < h_end; ++h) {
       const E* from = at(h + job_.conv[0].pad_begin, job_.conv[1].pad_begin);
-      E* to = static_cast<E*>(job_.input_grad) + n * job_.grad_stride[0] + h * job_.grad_stride[2];
-      if (job_.grad_stride[1] == 1 && job_.grad_stride[3] == channels) {
+      E* to = row_of(n, h);
+      if (lies_by_pixels()) {
         std::memcpy(to, from, static_cast<size_t>(width * channels) * sizeof(E));
         continue;
       }
@@ -243,9 +247,17 @@ class Block {
   }
 
  private:
+  static bool is_unpadded(const Axis& axis) { return axis.pad_begin == 0 && axis.pad_end == 0; }
+  bool lies_by_pixels() const { return job_.grad_stride[1] == 1 && job_.grad_stride[3] == job_.channels; }
+  E* row_of(int64_t n, int64_t h) const {
+    return static_cast<E*>(job_.input_grad) + n * job_.grad_stride[0] + h * job_.grad_stride[2];
+  }
+
   const ConvPoolBackwardJob& job_;
   int64_t width_, margin_;
+  bool in_place_;
   Scratch<E> sums_;
+  E* rows_ = nullptr;
   int64_t begin_ = 0;
 };
 
@@ -275,7 +287,7 @@ void conv_pool_input_gradient(const ConvPoolBackwardJob& job, int64_t begin, int
     const int64_t n = item / blocks, h_begin = item % blocks * rows;
     const int64_t h_end = h_begin + rows < y.size ? h_begin + rows : y.size;
     const int64_t first = h_begin + y.pad_begin, last = h_end + y.pad_begin;  // padded rows
-    block.clear(first, last);
+    block.clear(n, first, last);
     // Convolution rows whose patch meets the block.
     const int64_t low = first < y.kernel ? 0 : (first - y.kernel) / y.stride + 1;
     const int64_t high = (last - 1) / y.stride + 1 < pool.size ? (last - 1) / y.stride + 1 : pool.size;

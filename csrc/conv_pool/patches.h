@@ -24,7 +24,8 @@ inline bool has_squares(const ConvPoolJob& job) {
 }
 
 // A band of an image's rows, read through row(y) for padded rows y = -pad_begin .. and columns from -pad_begin on. The
-// image itself serves where it lies so already; else its rows are copied. Copies have room for reading one vector more.
+// image itself serves where it lies so already; else its rows are copied. Copies have room for reading one vector more,
+// and so have all images but the last.
 template <class E>
 class Band {
  public:
@@ -32,9 +33,10 @@ class Band {
       : job_(job),
         width_(job.conv[1].start(conv_end(job.pool[1], job.pool[1].places - 1) - 1) + job.conv[1].kernel +
                job.conv[1].pad_begin),
-        direct_(vectors_stay_within && job.conv[0].pad_begin == 0 && job.conv[1].pad_begin == 0 &&
-                job.input_stride[3] == job.channels && (job.channels == 1 || job.input_stride[1] == 1) &&
-                last_row() <= job.conv[0].size && width_ <= job.conv[1].size),
+        stays_within_(vectors_stay_within),
+        direct_(job.conv[0].pad_begin == 0 && job.conv[1].pad_begin == 0 && job.input_stride[3] == job.channels &&
+                (job.channels == 1 || job.input_stride[1] == 1) && last_row() <= job.conv[0].size &&
+                width_ <= job.conv[1].size && (vectors_stay_within || one_after_another())),
         copy_(0) {}
 
   // Numbers from one row to the next.
@@ -44,7 +46,7 @@ class Band {
   // Padded rows begin .. end - 1 (counted from the first row of padding) of image n; the pointer is to the first.
   const E* rows(int64_t n, int64_t begin, int64_t end) {
     const E* image = static_cast<const E*>(job_.input) + n * job_.input_stride[0];
-    if (direct_) return image + begin * job_.input_stride[2];
+    if (direct_ && (stays_within_ || n + 1 < job_.batch)) return image + begin * job_.input_stride[2];
     const int64_t step = row_step();
     E* to = copy_.at_least((end - begin) * step + 2 * lanes_of<E>);
     for (int64_t y = begin; y < end; ++y) copy_row(image, y - job_.conv[0].pad_begin, to + (y - begin) * step);
@@ -81,6 +83,13 @@ class Band {
     return job_.conv[0].start(conv_end(job_.pool[0], job_.pool[0].places - 1) - 1) + job_.conv[0].kernel;
   }
 
+  // Whether a vector more can be read behind each image that another follows.
+  bool one_after_another() const {
+    const int64_t image = job_.conv[0].size * job_.input_stride[2];
+    return job_.input_stride[2] >= job_.conv[1].size * job_.channels && job_.input_stride[0] >= image &&
+           image >= lanes_of<E>;
+  }
+
   void copy_row(const E* image, int64_t h, E* to) const {
     const int64_t channels = job_.channels, pad = job_.conv[1].pad_begin, size = job_.conv[1].size;
     const bool inside = h >= 0 && h < job_.conv[0].size;
@@ -105,7 +114,7 @@ class Band {
 
   const ConvPoolJob& job_;
   int64_t width_;
-  bool direct_;
+  bool stays_within_, direct_;
   Room copy_;
 };
 
