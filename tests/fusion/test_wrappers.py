@@ -79,6 +79,32 @@ def test_export_leaves_the_model_as_it_was():
     torch.testing.assert_close(optimized(x), model.eval()(x))  # and warns of nothing
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_torchscript_keeps_pytorch_operators_alone():
+    model, x = make("residual")
+    optimized = switchgrad.optimize(model).eval()
+    script = torch.jit.trace(optimized, x)
+    assert "switchgrad::" not in str(script.inlined_graph)
+    torch.testing.assert_close(script(x[:1]), model.eval()(x[:1]))
+    torch.testing.assert_close(optimized(x), model(x))
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_parametrised_weights(before):
+    from torch.nn.utils.parametrizations import weight_norm
+
+    model, x = small().eval(), torch.randn(2, 1, 8, 8)
+    wanted = model(x)
+    if before:
+        weight_norm(model[0])
+    optimized = switchgrad.optimize(copy.deepcopy(model))
+    if not before:
+        weight_norm(optimized[0])
+    torch.testing.assert_close(optimized(x), wanted)
+    optimized(x).sum().backward()
+    assert optimized[0].parametrizations.weight.original1.grad.abs().sum() > 0
+
+
 def test_distributed_data_parallel(tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
     try:

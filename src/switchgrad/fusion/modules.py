@@ -26,6 +26,8 @@ class Optimized:
     def run_optimized(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program that fits, or the forward that the class was written with."""
         module = cast("nn.Module", self)
+        if torch.jit.is_tracing():  # TorchScript keeps PyTorch's operators alone
+            return self.plain_class.forward(module, *args, **kwargs)
         programs: Programs | None = vars(self).get(KEY)
         chosen = None if programs is None else programs.choose(module)
         if chosen is not None and not chosen.gains:  # a dropout in evaluation, say: nothing gains in this mode
