@@ -84,6 +84,7 @@ CASES = {
         _case("whole, 182 cells", (2, 2, 13, 14), kernel_size=(13, 14)),
         _case("whole, 342 cells", (1, 2, 19, 18), kernel_size=(19, 18)),
         _case("whole, many channels", (2, 139, 5, 4), kernel_size=(5, 4)),
+        _case("as large as the map, half beside it", (2, 3, 4, 5), kernel_size=(4, 5), stride=6, padding=2),
         _case("one cell", (3, 2, 1, 1), kernel_size=1),
         _case("one cell, padded", (2, 2, 1, 1), kernel_size=3, padding=1),
         _case("hops", (2, 2, 8, 9), kernel_size=2, stride=3),

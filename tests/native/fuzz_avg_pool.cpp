@@ -98,7 +98,8 @@ bool lay(Line& line, bool wide) {
   if (chance(15)) {  // one window over everything
     a = Axis{};
     a.size = a.kernel = a.stride = wide ? between(1, 60) : between(1, 9);
-  } else if (chance(10)) {  // wide windows
+    if (chance(30)) a.pad_begin = between(0, a.size - 1);  // half of it beside the map
+  } else if (chance(10)) {                                 // wide windows
     a.kernel = between(1, wide ? 50 : 5);
     a.stride = a.kernel;
   }

@@ -36,7 +36,13 @@ def test_infinities_and_nan_stay_in_their_windows(engine: str, dtype: torch.dtyp
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
-    "arguments", [{"kernel_size": 2}, {"kernel_size": 3, "stride": 1, "padding": 1}, {"kernel_size": 4, "stride": 4}]
+    "arguments",
+    [
+        {"kernel_size": 2},
+        {"kernel_size": 3, "stride": 1, "padding": 1},
+        {"kernel_size": 4, "stride": 4},
+        {"kernel_size": 8},
+    ],
 )
 def test_no_zero_is_negative(engine: str, arguments: dict[str, Any]) -> None:
     zeros = torch.full((2, 3, 8, 8), -0.0, requires_grad=True)

@@ -23,7 +23,7 @@ class Codes {
   // Makes them codes of another pooling, or of a damaged file: they must be harmless.
   void spoil() {
     for (int64_t i = 0; i < bytes_; ++i)
-      if (chance(50)) buffer_[i] = static_cast<char>(random_bits());
+      if (chance(50)) buffer_[i] = chance(20) ? char{-1} : static_cast<char>(random_bits());
   }
   void* get() { return buffer_.get(); }
   bool intact() const { return buffer_.intact(); }
