@@ -13,6 +13,8 @@ from switchgrad.geometry import IntOrTuple, Padding
 from switchgrad.nn.windowed import Windowed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from switchgrad.ops.stochastic.fractional import Mode, Ratio
     from switchgrad.ops.stochastic.stochastic_pool import Pooled
 
@@ -202,6 +204,8 @@ class S3Pool3d(_S3Pool):
 
 
 class _FractionalMaxPool(nn.Module):
+    _random_samples: Tensor | None
+
     def __init__(
         self,
         kernel_size: IntOrTuple,
@@ -226,6 +230,19 @@ class _FractionalMaxPool(nn.Module):
         self.mode: Mode = mode
         self.return_switches = return_switches
 
+    def _pooled(self, pool: Callable[..., Pooled], input: Tensor) -> Pooled:
+        return pool(
+            input,
+            self.kernel_size,
+            self.output_size,
+            self.output_ratio,
+            self.return_indices,
+            self._random_samples,
+            generator=self.generator,
+            mode=self.mode,
+            return_switches=self.return_switches,
+        )
+
     def extra_repr(self) -> str:
         size = f"output_ratio={self.output_ratio}" if self.output_size is None else f"output_size={self.output_size}"
         return f"kernel_size={self.kernel_size}, {size}, mode={self.mode}"
@@ -238,20 +255,8 @@ class FractionalMaxPool1d(_FractionalMaxPool):
     torch.Size([2, 6])
     """
 
-    _random_samples: Tensor | None
-
     def forward(self, input: Tensor) -> Pooled:
-        return ops.fractional_max_pool1d(
-            input,
-            self.kernel_size,
-            self.output_size,
-            self.output_ratio,
-            self.return_indices,
-            self._random_samples,
-            generator=self.generator,
-            mode=self.mode,
-            return_switches=self.return_switches,
-        )
+        return self._pooled(ops.fractional_max_pool1d, input)
 
 
 class FractionalMaxPool2d(_FractionalMaxPool):
@@ -263,20 +268,8 @@ class FractionalMaxPool2d(_FractionalMaxPool):
     torch.Size([2, 6, 6])
     """
 
-    _random_samples: Tensor | None
-
     def forward(self, input: Tensor) -> Pooled:
-        return ops.fractional_max_pool2d(
-            input,
-            self.kernel_size,
-            self.output_size,
-            self.output_ratio,
-            self.return_indices,
-            self._random_samples,
-            generator=self.generator,
-            mode=self.mode,
-            return_switches=self.return_switches,
-        )
+        return self._pooled(ops.fractional_max_pool2d, input)
 
 
 class FractionalMaxPool3d(_FractionalMaxPool):
@@ -288,17 +281,5 @@ class FractionalMaxPool3d(_FractionalMaxPool):
     torch.Size([2, 6, 6, 6])
     """
 
-    _random_samples: Tensor | None
-
     def forward(self, input: Tensor) -> Pooled:
-        return ops.fractional_max_pool3d(
-            input,
-            self.kernel_size,
-            self.output_size,
-            self.output_ratio,
-            self.return_indices,
-            self._random_samples,
-            generator=self.generator,
-            mode=self.mode,
-            return_switches=self.return_switches,
-        )
+        return self._pooled(ops.fractional_max_pool3d, input)
