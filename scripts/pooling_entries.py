@@ -1,6 +1,9 @@
 """The table behind docs/pooling.md: one entry an operator. `pooling_docs.py` writes the page and the pictures.
 
 To add an operator, add one `Entry`. What it is comes from the first line of its docstring.
+
+The file is long because it is data: one entry of a few lines after another, in the order of the page, and no code to
+follow. Cut in parts it would say the same, and one would have to know where to look.
 """
 
 from __future__ import annotations
