@@ -1,0 +1,38 @@
+"""A table of measurements: what it is about, its columns, and how a row of results fills them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Table:
+    """``heads`` names the columns as Markdown writes them, with bars between them; ``row`` makes a row's cells."""
+
+    title: str
+    heads: str
+    row: Callable[[dict[str, Any]], list[str]]
+
+    def markdown(self, result: dict[str, Any]) -> str:
+        """The table of these results."""
+        where = result["environment"]
+        under = (
+            f"{where['processor']}, {where['isa']}, {where['threads']} threads, PyTorch {where['versions']['torch']}; "
+            "memory: default allocator, or kept by the process as training does."
+        )
+        lines = [f"| {self.heads} |", "|---|---|" + "--:|" * (self.heads.count(" | ") - 1)]
+        lines += ["| " + " | ".join(self.row(row)) + " |" for row in result["rows"]]
+        return f"{self.title}:\n\n" + "\n".join(lines) + f"\n\n{under}"
+
+
+def ratio(got: float, wanted: float | None) -> str:
+    text = f"{got:.1f}" if got >= 10 else f"{got:.2f}"
+    if wanted is None:
+        return text
+    return f"{text} [{wanted:g}]" if got >= wanted else f"**{text}** [{wanted:g}]"
+
+
+def ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
