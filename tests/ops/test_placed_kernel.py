@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.library import opcheck
 
 from switchgrad import kernels
 from switchgrad.ops import placed
@@ -79,3 +80,16 @@ def test_the_kernel_says_what_the_reference_says(isa: str | None) -> None:
             )
             assert values.stride() == wanted.stride()
             assert routed.is_contiguous() != last
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_registrations_are_sound(layout: torch.memory_format) -> None:
+    """Shapes, dtypes and strides that tracers are told are those of the results."""
+    x, starts, ends = placed_arguments()
+    x = x.contiguous(memory_format=layout)
+    up = (x, starts, ends, [3, 2], [2, 3])
+    values, codes = torch.ops.switchgrad.placed_max_pool(*up)
+    down = (values, codes, starts, ends, [6, 6], [2, 3])
+    for name, arguments in (("placed_max_pool", up), ("placed_max_pool_route", down)):
+        operator = getattr(torch.ops.switchgrad, name).default
+        opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))

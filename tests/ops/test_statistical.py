@@ -106,6 +106,13 @@ test_weibull_mutants = composed.mutant_tests(
 )
 
 
+@pytest.mark.parametrize("statistic", ["scale", "shape"])
+@pytest.mark.parametrize("pool", [ops.gamma_pool2d, ops.weibull_pool2d])
+def test_each_statistic_follows_the_layout(pool: Any, statistic: str) -> None:
+    x = torch.rand(2, 3, 6, 6).add(0.1).contiguous(memory_format=torch.channels_last)
+    assert pool(x, 2, statistic=statistic).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_shapes() -> None:
     x = torch.rand(2, 3, 6, 6, dtype=torch.float64) + 0.1
     wanted = over_windows(x.numpy(), 2, weibull_shape, kernel_size=3)
