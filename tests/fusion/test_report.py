@@ -151,6 +151,14 @@ def test_pictures_before_tiles_are_laid_channels_last():
     assert last == [True, False, True, True]  # ours and PyTorch's, for each
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_maps_of_one_channel_go_out_as_they_came_in(layout):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.ReLU())
+    x = torch.randn(2, 1, 8, 8).to(memory_format=layout)
+    assert rows(model) == {("0", "1", "2"): "ops.conv_relu_max_pool2d"}
+    assert switchgrad.optimize(model)(x).stride() == model(x).stride()
+
+
 def test_dense_convolutions_run_in_tiles():
     model = nn.Sequential(nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 17, 3), nn.BatchNorm2d(17), nn.ReLU())
     assert rows(model, "training") == {

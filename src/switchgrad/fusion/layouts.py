@@ -36,13 +36,15 @@ def pictures(value: Any) -> Any:
 
 
 def came(*values: Any) -> torch.memory_format | None:
-    """The layout of the first batch of maps, in which maps go out as well; None where there is none."""
+    """The layout of the first batch of maps, in which maps go out as well; None where there is none.
+
+    One channel lies in both layouts; its stride tells which was meant.
+    """
     for value in values:
         if _is_map(value):
-            return {
-                "contiguous": torch.contiguous_format,
-                "channels_last": torch.channels_last,
-            }.get(_layout(value))
+            both = value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
+            lies = ("channels_last" if value.stride(1) == 1 else "contiguous") if both else _layout(value)
+            return {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}.get(lies)
     return None
 
 
@@ -54,7 +56,7 @@ def as_they_came(layout: torch.memory_format | None, values: Any) -> Any:
     def laid(value: Any) -> Any:
         return value.contiguous(memory_format=layout) if _is_map(value) else value
 
-    return tree_map(laid, values)
+    return laid(values) if isinstance(values, Tensor) else tree_map(laid, values)
 
 
 ENTRIES: Mapping[Layout, Callable[[Any], Any]] = {
@@ -68,13 +70,30 @@ def usual_layout(graph: fx.Graph, blocks: Sequence[Block], stages: Sequence[Stag
     """The layout of a program where nothing was measured.
 
     Tiles read and write channels last, and copy what lies otherwise on the way in and out. So where a program has any,
-    and all that comes in are pictures of a few channels for convolutions, these are laid channels last.
+    and all that comes in are pictures of a few channels for convolutions, these are laid channels last. Elsewhere maps
+    stay as they come; but one channel lies in both layouts at once, and what a fused block then gives has to be laid as
+    PyTorch would lay it, if it goes out.
     """
     first = {stage.node for stage in stages if _reads_few_channels(stage)}
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     given = inputs and all(set(node.users) and set(node.users) <= first for node in inputs)
     tiled = any(block.rule.tiled for block in blocks)
-    return "pictures" if given and tiled and not any(_asks(node) for node in graph.nodes) else ""
+    if given and tiled and not any(_asks(node) for node in graph.nodes):
+        return "pictures"
+    turned = any(block.rule.kinds[0] == "conv2d" and "pool2d" in block.rule.kinds for block in blocks)
+    return "given" if turned and _may_give_maps(graph, {stage.node: stage for stage in stages}) else ""
+
+
+def _may_give_maps(graph: fx.Graph, stages: Mapping[fx.Node, Stage]) -> bool:
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    return not all(_is_row(node, stages) for node in output.all_input_nodes)
+
+
+def _is_row(node: fx.Node, stages: Mapping[fx.Node, Stage]) -> bool:
+    """Whether ``node`` certainly is a vector for each picture."""
+    while (stage := stages.get(node)) is not None and stage.kind in ("act", "dropout"):
+        node = stage.input
+    return stage is not None and stage.kind in ("flatten", "linear", "mean", "flat_mean")
 
 
 def _reads_few_channels(stage: Stage) -> bool:

@@ -64,7 +64,7 @@ class _Writer:
         if self.layout:
             self.came = next(name for name in _numbered("layout") if name not in {node.name for node in graph.nodes})
             self.lines.append(_Line(None, f"{self.came} = {self._name(came)}({', '.join(inputs)})", set()))
-            for name in inputs:
+            for name in inputs if self.layout in ENTRIES else ():
                 self.lines.append(_Line(name, f"{name} = {self._name(ENTRIES[self.layout])}({name})", set()))
         for node in graph.nodes:
             if node in self.heads:

@@ -120,7 +120,7 @@ def _lines(compiled: Compiled, path: str) -> dict[tuple[tuple[str, ...], str, st
 
 
 def _layout_line(compiled: Compiled, path: str) -> dict[tuple[tuple[str, ...], str, str, str], int]:
-    if not compiled.layout:
+    if compiled.layout in ("", "given"):
         return {}
     layout = "channels last on a CPU" if compiled.layout == "pictures" else compiled.layout.replace("_", " ")
     runs = f"with all maps {layout}"
