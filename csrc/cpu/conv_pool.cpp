@@ -103,13 +103,33 @@ int64_t work_of_filter(const ConvPoolJob& job) {
   return job.batch * job.pool[0].places * job.pool[1].places * work_of_cell(job);
 }
 
-void weight_gradient(ConvPoolBackwardJob& job, const ConvPoolKernels& kernels, const Tensor& input) {
-  const int64_t parts = kernels.weight_parts(job);
-  const CallScratch sums = scratch(kernels.weight_sums_size(job), input);
+// Does the items of two jobs, and wakes the threads once for both.
+template <class F, class G>
+void both_in_parallel(int64_t first_items, int64_t second_items, int64_t work, const F& first, const G& second) {
+  constexpr int64_t pieces = 256;  // of each job; how they are cut changes nothing
+  in_parallel(pieces, work / pieces, [&](int64_t begin, int64_t end) {
+    const auto some = [&](int64_t items, const auto& body) {
+      const int64_t from = begin * items / pieces, to = end * items / pieces;
+      if (from < to) body(from, to);
+    };
+    some(first_items, first);
+    some(second_items, second);
+  });
+}
+
+// The gradients of weights and bias, where `weights` says so, and of the input for `blocks` of it: 0 where nobody wants
+// that.
+void gradients(ConvPoolBackwardJob& job, const ConvPoolKernels& kernels, const Tensor& like, bool weights,
+               int64_t blocks) {
+  const int64_t parts = weights ? kernels.weight_parts(job) : 0, work = work_of_filter(job) * job.filters;
+  const CallScratch sums = scratch(weights ? kernels.weight_sums_size(job) : 0, like);
   job.weight_sums = sums.get();
-  in_parallel(parts * job.filters, work_of_filter(job) / parts,
-              [&](int64_t begin, int64_t end) { kernels.weight_gradient(job, begin, end); });
-  in_parallel(job.filters, parts * job.taps() * job.channels,
+  both_in_parallel(
+      parts * job.filters, blocks, (weights ? work : 0) + (blocks > 0 ? work : 0),
+      [&](int64_t begin, int64_t end) { kernels.weight_gradient(job, begin, end); },
+      [&](int64_t begin, int64_t end) { kernels.input_gradient(job, begin, end); });
+  constexpr int64_t lanes = 8;  // additions a vector, whose time is next to nothing
+  in_parallel(weights ? job.filters : 0, parts * job.taps() * job.channels / lanes,
               [&](int64_t begin, int64_t end) { kernels.finish_weights(job, begin, end); });
 }
 
@@ -138,7 +158,7 @@ void deep_weight_gradient(const ConvPoolBackwardJob& job, const ConvPoolKernels&
   for (int i = 0; i < 2; ++i) deep.conv[i] = {i ? read.columns : read.rows, taps[i], 1, 0, 0, 1, used(job.pool[i])};
   const CallScratch found = scratch(job.filters * weight_stride[0], input);
   deep.weight_grad = found.get();
-  weight_gradient(deep, kernels, input);
+  gradients(deep, kernels, input, true, 0);
   const auto width = static_cast<size_t>(input.element_size());
   const int64_t (&step)[4] = job.weight_stride;
   for_each_deep_weight(job, taps, [&](int64_t at, int64_t k, int64_t c, int64_t r, int64_t s) {
@@ -170,25 +190,24 @@ std::tuple<Tensor, Tensor, Tensor> conv_max_pool_backward(Tensor grad, Tensor co
   Tensor weight_grad = compact(weight_wanted || bias_wanted ? sizes_of(weight) : none,
                                (weight_wanted || bias_wanted) && is_channels_last(weight, 2), input.scalar_type());
   Tensor bias_grad = compact(bias_wanted ? Sizes{job.filters} : none, false, input.scalar_type());
-  if (weight_wanted || bias_wanted) {
+  bool weights = weight_wanted || bias_wanted;
+  if (weights) {
     job.weight_grad = weight_grad.mutable_data_ptr();
     for (int i = 0; i < 4; ++i) job.weight_stride[i] = weight_grad.stride(i);
     job.bias_grad = bias_wanted ? bias_grad.mutable_data_ptr() : nullptr;
-    if (is_better_deep(job))
-      deep_weight_gradient(job, kernels, input);
-    else
-      weight_gradient(job, kernels, input);
   }
+  if (weights && is_better_deep(job)) {
+    deep_weight_gradient(job, kernels, input);
+    weights = false;
+  }
+  const CallScratch packed = scratch(input_wanted ? kernels.packed_filters_size(job) : 0, input);
   if (input_wanted) {
-    const CallScratch packed = scratch(kernels.packed_filters_size(job), input);
     kernels.pack_filters(job, bank_of(weight), packed.get());
     job.weight = packed.get();
     job.input_grad = input_grad.mutable_data_ptr();
     for (int i = 0; i < 4; ++i) job.grad_stride[i] = input_grad.stride(i);
-    const int64_t blocks = kernels.input_blocks(job);
-    in_parallel(blocks, work_of_filter(job) * job.filters / (blocks > 0 ? blocks : 1),
-                [&](int64_t begin, int64_t end) { kernels.input_gradient(job, begin, end); });
   }
+  gradients(job, kernels, input, weights, input_wanted ? kernels.input_blocks(job) : 0);
   return {input_grad, weight_grad, bias_grad};
 }
 
