@@ -79,10 +79,10 @@ class PartedRows {
   }
 
  private:
-  // Of one half: what is written to it, or read from it for the last vector of windows.
+  // Of one half: what is written to it, vector by vector, or read from it for the last vector of windows.
   static int64_t longest(const ConvPoolJob& job) {
     const Axis& x = job.conv[1];
-    const int64_t written = (x.pad_begin + x.size) / 2 + 1, read = rounded_up(job.pool[1].places, N) + x.kernel / 2;
+    const int64_t written = (x.pad_begin + 1) / 2 + rounded_up(x.size / 2 + 1, N), read = rounded_up(job.pool[1].places, N) + x.kernel / 2;
     return written > read ? written : read;
   }
 
@@ -108,8 +108,8 @@ class PartedRows {
     cascade<N>(0, pairs, [&](auto lanes, int64_t at, auto cover) {
       Vec<E, lanes()> first, second;
       load_pairs<E, lanes()>(from + 2 * at, first, second, cover);
-      store(even + at, first, cover);
-      store(odd + at, second, cover);
+      store(even + at, first);  // zeros beyond a part, where there are zeros
+      store(odd + at, second);
     });
   }
 
