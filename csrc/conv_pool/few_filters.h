@@ -82,7 +82,8 @@ class PartedRows {
   // Of one half: what is written to it, vector by vector, or read from it for the last vector of windows.
   static int64_t longest(const ConvPoolJob& job) {
     const Axis& x = job.conv[1];
-    const int64_t written = (x.pad_begin + 1) / 2 + rounded_up(x.size / 2 + 1, N), read = rounded_up(job.pool[1].places, N) + x.kernel / 2;
+    const int64_t written = (x.pad_begin + 1) / 2 + rounded_up(x.size / 2 + 1, N),
+                  read = rounded_up(job.pool[1].places, N) + x.kernel / 2;
     return written > read ? written : read;
   }
 
