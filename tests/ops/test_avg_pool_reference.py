@@ -40,9 +40,15 @@ def test_reference_of_adaptive_averages_and_of_their_adjoint(dims: int) -> None:
     for case in operator.cases:
         x = torch.randn(case.shapes[0], dtype=torch.float64)
         (wanted,) = operator.reference(x.numpy(), **case.arguments)
-        got = average._adaptive_avg_pool(x, wanted.shape[-dims:])
-        torch.testing.assert_close(got, torch.from_numpy(wanted))
+        places = wanted.shape[-dims:]
+        for first in layouts(x, *COMPACT).values():
+            got = average._adaptive_avg_pool(first, places)
+            torch.testing.assert_close(got, torch.from_numpy(wanted))
+            assert got.stride() == torch.ops.switchgrad.adaptive_avg_pool(first, places).stride()
         grad = torch.randn(wanted.shape, dtype=torch.float64)
         (shares,) = operator.reference_gradient(grad.numpy(), x.numpy(), **case.arguments)
-        got = average._adaptive_avg_pool_spread(grad, tuple(x.shape[-dims:]), dims > 1)
-        torch.testing.assert_close(got, torch.from_numpy(shares))
+        size = tuple(x.shape[-dims:])
+        for last in (False, True) if dims > 1 else (False,):
+            got = average._adaptive_avg_pool_spread(grad, size, last)
+            torch.testing.assert_close(got, torch.from_numpy(shares))
+            assert got.stride() == torch.ops.switchgrad.adaptive_avg_pool_spread(grad, size, last).stride()

@@ -15,6 +15,7 @@ from declarations.fully_connected import LINEAR, LINEAR_RELU
 from harness.engines import engines, running
 from switchgrad import backprop, nn, ops
 from switchgrad.errors import GeometryError
+from switchgrad.kernels.schema import REFERENCES
 from switchgrad.ops.fully_connected.choice import is_streamed
 from wrong_linear import MUTANTS, Layer
 
@@ -64,9 +65,11 @@ def test_a_relu_holds_back_as_pytorchs_does() -> None:
     grad, x, w = torch.full((1, 5), 7.0), torch.ones(1, 3), torch.eye(5, 3)
     wanted = torch.ops.aten.threshold_backward(grad, output, 0)
     assert wanted.tolist() == [[0.0, 0.0, 7.0, 7.0, 0.0]]
+    found = [REFERENCES["linear_backward"](grad, output, x, w, True, True, True)]
     for engine in engines(LINEAR):
         with running(engine):
-            dx, dw, db = torch.ops.switchgrad.linear_backward(grad, output, x, w, True, True, True)
+            found.append(torch.ops.switchgrad.linear_backward(grad, output, x, w, True, True, True))
+    for dx, dw, db in found:
         assert torch.equal(dx, wanted @ w)
         assert torch.equal(dw, wanted.t() @ x)
         assert torch.equal(db, wanted[0])

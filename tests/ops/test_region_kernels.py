@@ -189,6 +189,15 @@ def test_registrations_are_sound() -> None:
             )
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("case", SUMS)
+def test_the_references_follow_layout_and_dtype(case: str, layout: torch.memory_format) -> None:
+    name, options, deal = SUMS[case]
+    x, boxes = maps(2 * deal, torch.float16, layout), some_boxes(5, torch.float16)
+    got, wanted = REFERENCES[name](x, boxes, [2, 3], *options), call(name, x, boxes, [2, 3], *options)
+    assert (got.stride(), got.dtype) == (wanted.stride(), wanted.dtype)
+
+
 def test_the_gradient_follows_the_layout() -> None:
     boxes = some_boxes(6, torch.float32)
     for name, deal in (("roi_pool", 1), ("roi_align", 1), ("roi_avg_pool", 1), ("ps_roi_pool", 4), ("ps_roi_align", 4)):

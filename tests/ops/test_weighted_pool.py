@@ -140,6 +140,11 @@ def test_blur_keeps_constants_layout_and_differentiates() -> None:
         (lambda x: ops.weighted_avg_pool2d(x, 2, sigma=1, weights=torch.ones(2, 2)), "either sigma"),
         (lambda x: ops.weighted_avg_pool2d(x, 2, sigma=0), "sigma is 0"),
         (lambda x: ops.weighted_avg_pool2d(x, 2, weights=torch.ones(3, 2)), r"weights have shape \(3, 2\)"),
+        (
+            lambda x: ops.weighted_avg_pool2d(x.int(), 2, sigma=1),
+            "dtype torch.int32; weighted_avg_pool2d",
+        ),
+        (lambda x: ops.blur_pool2d(x.int()), "dtype torch.int32; blur_pool2d takes float64"),
         (lambda x: ops.blur_pool2d(x, 0), "kernel_size is 0"),
         (lambda x: ops.blur_pool2d(x, 9), "cannot be reflected over 4"),
         (lambda x: ops.blur_pool2d(x, 3, 2, "round"), 'padding_mode is "round"'),
