@@ -291,6 +291,14 @@ def _fused() -> list[Use]:
         use("linear", rows, algorithm="streamed", on=numbers(5, 8), note="streamed", mapped=False),
         use("linear_relu", rows, numbers(3), algorithm="streamed", on=numbers(5, 8), mapped=False),
         use("mlp", [rows, numbers(4, 3, seed=7)], [numbers(3), None], mapped=False),
+        use(
+            "mlp",
+            [numbers(3, 12, seed=5), numbers(4, 3)],
+            on=numbers(2, 3, 2, 2),
+            flatten=True,
+            note="flat",
+            mapped=False,
+        ),
         use("batch_norm_relu", *STATISTICS),
         use("batch_norm_relu_max_pool2d", *STATISTICS, kernel_size=3, stride=2, padding=1),
         use(

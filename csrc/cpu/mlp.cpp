@@ -22,14 +22,18 @@ const MlpKernels& kernels_for(const Tensor& input) {
        "; the kernels of fully connected layers take float32 or float64");
 }
 
-// The layers, with what they read held compact for as long as this lives.
+// The layers, with what they read held compact for as long as this lives. Of maps each picture is a row: channel,
+// row, column, whatever their layout.
 class Layers {
  public:
-  Layers(const Tensor& input, const Tensors& weights) : input_(made_compact(input, false)) {
+  Layers(const Tensor& input, const Tensors& weights)
+      : input_(input.dim() == 4 ? relaid(input, false) : made_compact(input, false)) {
     if (weights.empty()) fail("a chain of fully connected layers has one layer at least, and got no weight");
-    if (input.dim() != 2)
-      fail("a chain of fully connected layers takes rows (M, K), and the input has shape " + written(input));
-    int64_t width = input.size(1);
+    if (input.dim() != 2 && input.dim() != 4)
+      fail("a chain of fully connected layers takes rows (M, K) or maps (M, C, H, W), and the input has shape " +
+           written(input));
+    int64_t width = 1;
+    for (int64_t axis = 1; axis < input.dim(); ++axis) width *= input.size(axis);
     for (const Tensor& weight : weights) {
       check_same_dtype(input, weight, "weight");
       if (weight.dim() != 2 || weight.size(1) != width)
@@ -136,7 +140,8 @@ class OutputGradients {
   Tensors made_;
 };
 
-// The gradients of the input and of each layer's weight and bias, in this order, empty where they are not wanted.
+// The gradients of the input and of each layer's weight and bias, in this order, empty where they are not wanted. That
+// of maps has their layout.
 Tensors mlp_backward(Tensor grad, Tensor input, Tensors hidden, Tensors weights, std::vector<bool> wanted) {
   const MlpKernels& with = kernels_for(input);
   const Layers layers(input, weights);
@@ -185,6 +190,7 @@ Tensors mlp_backward(Tensor grad, Tensor input, Tensors hidden, Tensors weights,
               [&](int64_t begin, int64_t end) { with.row_gradients(job, begin, end); });
   in_parallel(pieces, work_of(layers, pieces),
               [&](int64_t begin, int64_t end) { with.weight_gradients(job, begin, end); });
+  if (wanted[0] && is_channels_last(input, 2)) made[0] = relaid(made[0], true);
   return made;
 }
 

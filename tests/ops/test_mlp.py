@@ -98,6 +98,39 @@ def test_any_axes_before_the_inputs(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(ops.mlp(x, [w, v], [b, None]), in_steps(x, [w, v], [b, None]))
 
 
+PLANAR, LAST = torch.contiguous_format, torch.channels_last
+PICTURES = ((5, 3, 4, 6), (20, 16, 3, 3), (0, 2, 3, 2), (3, 0, 2, 2), (2, 5, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"), [((2, 3, 7), PLANAR), *((shape, layout) for shape in PICTURES for layout in (PLANAR, LAST))]
+)
+def test_maps_are_flattened_on_the_way(shape: tuple[int, ...], layout: torch.memory_format) -> None:
+    x, w, v, grad = drawn(shape, (6, torch.Size(shape[1:]).numel()), (4, 6), (shape[0], 4))
+    tensors = [t.requires_grad_() for t in (x.contiguous(memory_format=layout), w, v)]
+    right = in_steps(tensors[0].flatten(1), [w, v], [None, None])
+    wanted = torch.autograd.grad(right, tensors, grad)
+    for engine in engines(MLP):
+        with running(engine):
+            y = ops.mlp(tensors[0], [w, v], flatten=True)
+            found = torch.autograd.grad(y, tensors, grad, create_graph=True)
+            torch.testing.assert_close([y, *found], [right, *wanted], rtol=1e-4, atol=1e-4)
+            found = torch.autograd.grad(y, tensors, grad)
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        assert found[0].numel() == 0 or found[0].is_contiguous(memory_format=layout)
+
+
+def test_flattening_in_the_open_and_traced() -> None:
+    x, w, v = drawn((3, 4, 2, 2), (5, 16), (2, 5))
+    x = x.contiguous(memory_format=torch.channels_last)
+    _, hidden = torch.ops.switchgrad.mlp(x, [w, v], [None, None], True)
+    forward, backward = torch.ops.switchgrad.mlp.default, torch.ops.switchgrad.mlp_backward.default
+    torch.library.opcheck(forward, (x, [w, v], [None, None], True))
+    torch.library.opcheck(backward, (drawn((3, 2))[0], x, [hidden], [w, v], [True] * 5))
+    with torch.autocast("cpu"):
+        torch.testing.assert_close(ops.mlp(x, [w, v], flatten=True), in_steps(x.flatten(1), [w, v], [None, None]))
+
+
 @pytest.mark.parametrize("rows", [0, 3, 33])
 @pytest.mark.parametrize("widths", [(0, 3, 2), (3, 0, 2), (3, 2, 0)])
 def test_layers_of_no_width(rows: int, widths: tuple[int, ...]) -> None:
@@ -164,7 +197,7 @@ def test_pytorch_refuses_what_it_refuses_in_its_own_words() -> None:
     ("refused", "words"),
     [
         (lambda o, x: o.mlp(x, [], [], False), "has one layer at least"),
-        (lambda o, x: o.mlp(x[0], [x], [None], False), "takes rows (M, K)"),
+        (lambda o, x: o.mlp(x[0], [x], [None], False), "takes rows (M, K) or maps (M, C, H, W)"),
         (lambda o, x: o.mlp(x, [x, x], [None, None], False), "layer 2 gets 2 numbers a row"),
         (lambda o, x: o.mlp(x, [x.double()], [None], False), "the weight has dtype"),
         (lambda o, x: o.mlp(x, [x], [x[0]], False), "give one number for each of the 2 rows of its weight"),

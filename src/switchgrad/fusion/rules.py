@@ -332,15 +332,16 @@ def _linear_kernel(stages: Sequence[Stage]) -> str:
 _MOST_LAYERS = 8
 
 
-def _mlp(layers: int) -> Rule:
-    """So many fully connected layers with a ReLU between two."""
+def _mlp(layers: int, *, flatten: bool) -> Rule:
+    """So many fully connected layers with a ReLU between two, perhaps behind the flattening of maps."""
     ends = ["", *(f"_{number}" for number in range(2, layers + 1))]
     of_weights, of_biases = ([f"linear_{part}{end}" for end in ends] for part in ("weight", "bias"))
 
     def mlp(input: Tensor, **fields: Any) -> Tensor:
-        return ops.mlp(input, [fields[name] for name in of_weights], [fields[name] for name in of_biases])
+        weights, biases = [fields[name] for name in of_weights], [fields[name] for name in of_biases]
+        return ops.mlp(input, weights, biases, flatten=flatten)
 
-    kinds = ("linear", *("act", "linear") * (layers - 1))
+    kinds = (*(["flatten"] if flatten else []), "linear", *("act", "linear") * (layers - 1))
     return Rule(kinds, "ops.mlp", mlp, _mlp_kernel, autocast="linear and relu")
 
 
@@ -374,7 +375,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("act", "pool2d"), "ops.relu_max_pool2d", _relu_pool2d, _native),
     _mean_linear(("mean", "flatten", "linear")),
     _mean_linear(("flat_mean", "linear")),
-    *(_mlp(layers) for layers in range(_MOST_LAYERS, 1, -1)),
+    *(_mlp(layers, flatten=flatten) for layers in range(_MOST_LAYERS, 1, -1) for flatten in (True, False)),
     *(_linear(("linear", "act"), algorithm) for algorithm in ("auto", "streamed")),
     *(_linear(("linear",), algorithm) for algorithm in ("auto", "streamed")),
     _pool(1),

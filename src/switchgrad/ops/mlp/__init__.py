@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,21 +24,27 @@ _MOST_ROWS = 1024
 TOO_LARGE = 1 << 20
 
 
-def _in_steps(input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None] | None = None) -> Tensor:
+def _in_steps(
+    input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None] | None = None, *, flatten: bool = False
+) -> Tensor:
     """What `mlp` is made of."""
     shifts = _checked(weights, biases)
+    input = input.flatten(1) if flatten else input
     for weight, bias in zip(weights[:-1], shifts[:-1], strict=True):
         input = linear_relu(input, weight, bias)
     return linear(input, weights[-1], shifts[-1])
 
 
 @overridable(unfused=_in_steps)
-def mlp(input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None] | None = None) -> Tensor:
+def mlp(
+    input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None] | None = None, *, flatten: bool = False
+) -> Tensor:
     r"""A multilayer perceptron: fully connected layers, with a ReLU behind each but the last.
 
     Shapes: ``input`` (..., K), the weight of a layer (outputs, inputs), its bias (outputs) or None, where a layer's
     inputs are the outputs of the one before; the result (..., N) with the last layer's outputs. ``biases`` left out
-    are all None.
+    are all None. With ``flatten`` everything behind the input's first axis is one row, as ``input.flatten(1)`` says;
+    maps channels last are laid row by row on the way, which takes a fraction of PyTorch's copy.
 
     .. math:: h_0 = x, \quad h_l = \max(h_{l-1} W_l^\top + b_l,\ 0), \quad y = h_{L-1} W_L^\top + b_L
 
@@ -66,11 +73,16 @@ def mlp(input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None
     """
     check_tensor(input, "the input")
     shifts = _checked(weights, biases)
-    if len(weights) == 1 or not _is_served(input, weights, shifts):
-        return _in_steps(input, weights, shifts)
-    rows = input if input.dim() == 2 else input.reshape(input.shape[:-1].numel(), input.shape[-1])
+    maps = flatten and input.dim() == 4
+    if flatten and not maps:
+        input = input.flatten(1)
+    if len(weights) == 1 or not _is_served(input, weights, shifts, maps):
+        return _in_steps(input, weights, shifts, flatten=maps)
+    if maps or input.dim() == 2:
+        return _served(input, weights, shifts)
+    rows = input.reshape(math.prod(input.shape[:-1]), input.shape[-1])
     values = _served(rows, weights, shifts)
-    return values if input.dim() == 2 else values.reshape(*input.shape[:-1], values.shape[-1])
+    return values.reshape(*input.shape[:-1], values.shape[-1])
 
 
 def _checked(weights: Sequence[Tensor], biases: Sequence[Tensor | None] | None) -> Sequence[Tensor | None]:
@@ -85,10 +97,10 @@ def _checked(weights: Sequence[Tensor], biases: Sequence[Tensor | None] | None) 
     return biases
 
 
-def _is_served(input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> bool:
+def _is_served(input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], maps: bool) -> bool:
     if input.dim() < 1 or is_beyond_kernels():
         return False
-    width = input.shape[-1]
+    width = math.prod(input.shape[1:]) if maps else input.shape[-1]
     if input.numel() > _MOST_ROWS * max(width, 1):
         return False
     for weight, bias in zip(weights, biases, strict=True):

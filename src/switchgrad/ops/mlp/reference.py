@@ -17,11 +17,20 @@ from torch import Tensor
 
 
 def mlp(input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], kept: bool) -> list[Tensor]:
-    """(M, K) rows through all layers; behind the result, where ``kept``, what each layer but the last gave."""
-    hidden = [input]
+    """Rows (M, K), or pictures (M, C, H, W) as rows, through all layers.
+
+    Behind the result, where ``kept``, is what each layer but the last gave.
+    """
+    hidden = [input.flatten(1)]
     for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
         hidden.append(F.relu(F.linear(hidden[-1], weight, bias)))
     return [F.linear(hidden[-1], weights[-1], biases[-1]), *(hidden[1:] if kept else ())]
+
+
+def format_of(input: Tensor) -> torch.memory_format:
+    """The layout of an input, which its gradient has as well."""
+    last = input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def mlp_backward(
@@ -30,9 +39,10 @@ def mlp_backward(
     """The gradients of the input and of each layer's weight and bias in turn, empty where they are not ``wanted``."""
     found: list[Tensor] = []
     for at in reversed(range(len(weights))):
-        given, weight = (hidden[at - 1] if at else input), weights[at]
+        given, weight = (hidden[at - 1] if at else input.flatten(1)), weights[at]
         found += [grad.sum(0), grad.t() @ given]
         grad = grad @ weight
         if at:
             grad = torch.ops.aten.threshold_backward(grad, given, 0)
+    grad = grad.reshape(input.shape).contiguous(memory_format=format_of(input))
     return [t if asked else input.new_empty(0) for t, asked in zip([grad, *reversed(found)], wanted, strict=True)]

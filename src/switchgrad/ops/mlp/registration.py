@@ -20,7 +20,12 @@ def _mlp_backward(
     _: Tensor, input: Tensor, __: Sequence[Tensor], weights: Sequence[Tensor], wanted: Sequence[bool]
 ) -> list[Tensor]:
     shapes = [input.shape, *(shape for weight in weights for shape in (weight.shape, weight.shape[:1]))]
-    return [input.new_empty(shape if asked else (0,)) for shape, asked in zip(shapes, wanted, strict=True)]
+    made = [input.new_empty(shape if asked else (0,)) for shape, asked in zip(shapes, wanted, strict=True)]
+    if wanted[0]:
+        made[0] = torch.empty(
+            input.shape, dtype=input.dtype, device=input.device, memory_format=reference.format_of(input)
+        )
+    return made
 
 
 for _name, _fake in (("mlp", _mlp), ("mlp_backward", _mlp_backward)):
