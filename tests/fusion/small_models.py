@@ -289,7 +289,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "in place": (InPlace, IMAGES),
     "flattened": (Flattened, IMAGES),
     "tutorial": (Tutorial, (2, 1, 14, 14)),
-    "pictures": (Pictures, (2, 3, 9, 8)),
+    "pictures": (Pictures, (8, 3, 9, 8)),
     "pool first": (PoolFirst, (2, 2, 14, 14)),
     "nested": (Nested, IMAGES),
     "dense": (Dense, (2, 2, 9, 8)),

@@ -135,6 +135,7 @@ def test_pictures_before_tiles_are_laid_channels_last():
     assert not laid(first, nn.ReLU(), nn.Conv2d(16, 8, 3))  # no tiles
     assert not laid(nn.Conv2d(9, 16, 3), nn.ReLU(), tiles)  # too much to copy
     assert not laid(nn.BatchNorm2d(3), first, tiles)
+    assert not laid(first, nn.MaxPool2d(2), tiles)  # fused
 
     class Asks(nn.Sequential):
         def forward(self, x):
@@ -144,11 +145,11 @@ def test_pictures_before_tiles_are_laid_channels_last():
     model = nn.Sequential(first, nn.ReLU(), tiles)
     seen = []
     model[1].register_forward_hook(lambda m, given, y: seen.append(y))
-    x = torch.randn(2, 3, 8, 8)
-    for given in (x, x.contiguous(memory_format=torch.channels_last), x[0]):
+    x = torch.randn(8, 3, 8, 8)
+    for given in (x, x.contiguous(memory_format=torch.channels_last), x[:7], x[0]):
         assert switchgrad.optimize(model)(given).stride() == model(given).stride()
     last = [y.is_contiguous(memory_format=torch.channels_last) for y in seen if y.dim() == 4]
-    assert last == [True, False, True, True]  # ours and PyTorch's, for each
+    assert last == [True, False, True, True, False, False]  # ours and PyTorch's, for each
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

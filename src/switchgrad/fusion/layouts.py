@@ -18,6 +18,7 @@ _ASKS = {"view", "stride", "is_contiguous", "as_strided", "data_ptr", "untyped_s
 
 
 _FEW_CHANNELS = 8  # of a picture, say, which is brought to another layout at next to no cost
+_MANY_PICTURES = 8
 
 
 def contiguous(value: Any) -> Any:
@@ -31,8 +32,14 @@ def channels_last(value: Any) -> Any:
 
 
 def pictures(value: Any) -> Any:
-    """As `channels_last`, where the tiles are: on the CPU."""
-    return channels_last(value) if _is_map(value) and value.device.type == "cpu" else value
+    """As `channels_last` where the tiles are, on the CPU, and for enough pictures.
+
+    PyTorch copies the weights of each convolution that it serves itself to the layout of the maps: for a few pictures
+    that takes longer than the layout saves. The compiler chooses layouts itself, and may leave the batch open.
+    """
+    if not _is_map(value) or value.device.type != "cpu" or torch.compiler.is_compiling():
+        return value
+    return channels_last(value) if len(value) >= _MANY_PICTURES else value
 
 
 def came(*values: Any) -> torch.memory_format | None:
@@ -70,17 +77,18 @@ def usual_layout(graph: fx.Graph, blocks: Sequence[Block], stages: Sequence[Stag
     """The layout of a program where nothing was measured.
 
     Tiles read and write channels last, and copy what lies otherwise on the way in and out. So where a program has any,
-    and all that comes in are pictures of a few channels for convolutions, these are laid channels last. Elsewhere maps
-    stay as they come; but one channel lies in both layouts at once, and what a fused block then gives has to be laid as
-    PyTorch would lay it, if it goes out.
+    and all that comes in are pictures of a few channels for convolutions (those fused with their pools read any
+    layout), these are laid channels last. Elsewhere maps stay as they come; but one channel lies in both layouts at
+    once, and what a fused block then gives has to be laid as PyTorch would lay it, if it goes out.
     """
-    first = {stage.node for stage in stages if _reads_few_channels(stage)}
+    turned = [block for block in blocks if block.rule.kinds[0] == "conv2d" and "pool2d" in block.rule.kinds]
+    fused = {stage.node for block in turned for stage in block.stages}
+    first = {stage.node for stage in stages if _reads_few_channels(stage)} - fused
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     given = inputs and all(set(node.users) and set(node.users) <= first for node in inputs)
     tiled = any(block.rule.tiled for block in blocks)
     if given and tiled and not any(_asks(node) for node in graph.nodes):
         return "pictures"
-    turned = any(block.rule.kinds[0] == "conv2d" and "pool2d" in block.rule.kinds for block in blocks)
     return "given" if turned and _may_give_maps(graph, {stage.node: stage for stage in stages}) else ""
 
 

@@ -50,8 +50,8 @@ def optimize(model: ModuleT, example_input: Any = None, *, tune: bool | str | os
     convolutions (64 channels and more) are fused with their pool in training alone, and dense 3x3 and 5x5 convolutions
     choose their algorithm at each call, by `switchgrad.ops.conv2d`'s estimate for the shapes, as large fully connected
     layers do by `switchgrad.ops.linear`'s.
-    Where pictures of at most 8 channels come in and such convolutions follow, a program on the CPU lays the pictures
-    channels last, and what it gives as they came.
+    Where 8 or more pictures of at most 8 channels come in and such convolutions follow, a program on the CPU lays the
+    pictures channels last, and what it gives as they came.
 
     In training, the weight gradient of a wide linear layer (from 2^20 weights on, where batch times features is small
     beside that) is the last thing that backward makes: then what the other layers kept is free. The numbers are the

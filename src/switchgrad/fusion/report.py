@@ -122,7 +122,9 @@ def _lines(compiled: Compiled, path: str) -> dict[tuple[tuple[str, ...], str, st
 def _layout_line(compiled: Compiled, path: str) -> dict[tuple[tuple[str, ...], str, str, str], int]:
     if compiled.layout in ("", "given"):
         return {}
-    layout = "channels last on a CPU" if compiled.layout == "pictures" else compiled.layout.replace("_", " ")
+    layout = (
+        "channels last (8 or more, on a CPU)" if compiled.layout == "pictures" else compiled.layout.replace("_", " ")
+    )
     runs = f"with all maps {layout}"
     return {((path or compiled.name,), runs, "", compiled.layout_timing()): -1}
 

@@ -14,8 +14,8 @@ WRITTEN = ""  # in the place of an operator: the chain as the model wrote it
 Layout: TypeAlias = 'Literal["", "contiguous", "channels_last", "pictures", "given"]'
 """The layout to which a program brings its maps where they come in; "" leaves them as they are.
 
-Two are for programs that nobody tuned: "pictures" is channels last on the CPU, and elsewhere as they are; "given" looks
-only after those that go out.
+Two are for programs that nobody tuned: "pictures" is channels last for many of them on the CPU, and elsewhere as they
+are; "given" looks only after those that go out.
 """
 
 Costs: TypeAlias = "Mapping[tuple[str, str], float]"

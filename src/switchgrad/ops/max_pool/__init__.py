@@ -49,7 +49,8 @@ def max_pool2d(
     smaller.
 
     Ties: the first cell in row-major order wins. NaN wins; of several NaN the last. A window that dilation lets hop
-    over the whole input gives -inf and no winner.
+    over the whole input gives -inf and no winner (PyTorch's index then points outside the input, and its backward
+    writes there).
 
     Backward: :math:`\partial L / \partial x` is the sum of :math:`\partial L / \partial y` over the windows that the
     cell won, 0 elsewhere; deterministic, in the layout of the input, from one saved byte a pooled cell. Twice
