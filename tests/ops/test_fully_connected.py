@@ -42,10 +42,13 @@ def drawn(*shapes: tuple[int, ...], seed: int = 1) -> list[Tensor]:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 3e38])
 @pytest.mark.parametrize("relu", [False, True])
-def test_what_is_not_finite_goes_where_the_sums_lead_it(value: float, relu: bool) -> None:
-    x, w, grad = drawn((9, 37), (21, 37), (9, 21))
+@pytest.mark.parametrize(("rows", "inputs", "output"), [(5, 37, 20), (9, 37, 20), (9, 150, 12)])
+def test_what_is_not_finite_goes_where_the_sums_lead_it(
+    value: float, relu: bool, rows: int, inputs: int, output: int
+) -> None:
+    x, w, grad = drawn((rows, inputs), (21, inputs), (rows, 21))
     x[4, 35] = value
-    w[20, 3] = value
+    w[output, 3] = value
     x.requires_grad_()
     w.requires_grad_()
     right = F.linear(x, w)
