@@ -111,20 +111,16 @@ class PixelLines {
   Scratch<Sum> lines_;
 };
 
-// Maps of one window, pixel by pixel: the sums of whole.h, a line of channels for each.
+// Maps of one window: the sums of whole.h, a few vectors of channels at a time. The tree of the sixteen sums is gone
+// through depth first, so that five of them at most are open at once and stay in registers.
 template <class T, bool Multiply, int N>
-class MapLines {
+class WholeMaps {
  public:
   using Raw = typename Average<T>::Raw;
   using Sum = typename Average<T>::Sum;
 
-  explicit MapLines(const AverageJob& job)
-      : job_(job),
-        cells_(job.bins[0].size * job.bins[1].size * job.bins[2].size),
-        count_(cells_ > partial_sums ? partial_sums : 1),
-        chunk_(job.channels < nearby ? job.channels : nearby),
-        where_(cells_),
-        lines_(count_ * chunk_) {
+  explicit WholeMaps(const AverageJob& job)
+      : channels_(job.channels), cells_(job.bins[0].size * job.bins[1].size * job.bins[2].size), where_(cells_) {
     int64_t* to = where_.get();
     for (int64_t d = 0; d < job.bins[0].size; ++d)
       for (int64_t h = 0; h < job.bins[1].size; ++h)
@@ -132,56 +128,62 @@ class MapLines {
           *to++ = d * job.stride[2] + h * job.stride[3] + w * job.stride[4];
   }
 
-  void write(int64_t image, Sum factor, Raw* to) const {
-    for (int64_t c = 0; c < job_.channels; c += chunk_) {
-      const int64_t count = job_.channels - c < chunk_ ? job_.channels - c : chunk_;
-      add_pixels(static_cast<const Raw*>(job_.from) + image * job_.stride[0] + c, count);
-      cascade<N>(0, count, [&](auto n, int64_t at, auto cover) {
-        constexpr int M = decltype(n)::value;
-        store_narrow<T, M>(to + c + at, scaled<Multiply>(total<M>(at, cover), broadcast<Sum, M>(factor)), cover);
-      });
-    }
+  void write(const Raw* image, Sum factor, Raw* to) const {
+    int64_t c = 0;
+    for (; c + wide * N <= channels_; c += wide * N) write_channels<wide>(image + c, factor, to + c, Whole{});
+    cascade<N>(c, channels_, [&](auto n, int64_t at, auto cover) {
+      write_vector<decltype(n)::value>(image + at, factor, to + at, cover);
+    });
   }
 
  private:
-  static constexpr int64_t nearby = 256, together = 4;
+  static constexpr int wide = has_parts ? 4 : 2;
+  template <int L, int M>
+  using Lanes = Wide<Sum, L, M>;
 
-  // Pixels of one line four at a time, so that the line is read and written once for them.
-  void add_pixels(const Raw* first, int64_t count) const {
-    for (int64_t block = 0; block < cells_; block += together * count_)
-      for (int64_t s = block; s < block + count_ && s < cells_; ++s) {
-        const int64_t left = (cells_ - s + count_ - 1) / count_;
-        const int64_t* where = where_.get() + s;
-        Sum* line = lines_.get() + (s - block) * chunk_;
-        cascade<N>(0, count, [&](auto n, int64_t at, auto cover) {
-          using Lanes = Vec<Sum, decltype(n)::value>;
-          Lanes sum = block == 0 ? Lanes{} : load<Lanes>(line + at, cover);
-          for (int64_t i = 0; i < (left < together ? left : together); ++i)
-            sum = sum + load_wide<T, decltype(n)::value>(first + where[i * count_] + at, cover);
-          store(line + at, sum, cover);
-        });
-      }
-  }
   template <int M, class Cover>
-  SWITCHGRAD_INLINE Vec<Sum, M> total(int64_t at, Cover cover) const {
-    if (count_ == 1) return load<Vec<Sum, M>>(lines_.get() + at, cover);
-    Vec<Sum, M> part[partial_sums];
-    for (int64_t s = 0; s < partial_sums; ++s) part[s] = load<Vec<Sum, M>>(lines_.get() + s * chunk_ + at, cover);
-    return joined(part);
+  __attribute__((noinline)) void write_channels(const Raw* first, Sum factor, Raw* to, Cover cover) const {
+    store_channels<T, N, M>(to, scaled_channels<Multiply>(total<N, M>(first, cover), factor), cover);
+  }
+  template <int L, class Cover>
+  __attribute__((noinline)) void write_vector(const Raw* first, Sum factor, Raw* to, Cover cover) const {
+    store_channels<T, L, 1>(to, scaled_channels<Multiply>(total<L, 1>(first, cover), factor), cover);
   }
 
-  const AverageJob& job_;
-  int64_t cells_, count_, chunk_;
+  template <int L, int M, class Cover>
+  SWITCHGRAD_INLINE Lanes<L, M> total(const Raw* first, Cover cover) const {
+    if (cells_ > partial_sums) return tree<L, M, 1>(first, 0, cover);
+    return chain<L, M, 1>(first, 0, cover);
+  }
+  // The pixels `from`, `from` + Apart, ...: one after the other, or where they lie closer than sixteen two such sums.
+  template <int L, int M, int Apart, class Cover>
+  SWITCHGRAD_INLINE Lanes<L, M> tree(const Raw* first, int64_t from, Cover cover) const {
+    if constexpr (Apart == partial_sums) {
+      return chain<L, M, Apart>(first, from, cover);
+    } else {
+      const auto lower = tree<L, M, 2 * Apart>(first, from, cover);
+      return lower + tree<L, M, 2 * Apart>(first, from + Apart, cover);
+    }
+  }
+  template <int L, int M, int Apart, class Cover>
+  SWITCHGRAD_INLINE Lanes<L, M> chain(const Raw* first, int64_t from, Cover cover) const {
+    Lanes<L, M> sum;
+    for (int64_t s = from; s < cells_; s += Apart) sum = sum + load_channels<T, L, M>(first + where_[s], cover);
+    return sum;
+  }
+
+  int64_t channels_, cells_;
   Scratch<int64_t> where_;
-  Scratch<Sum> lines_;
 };
 
 template <class T, bool Multiply, int N>
 void average_channels_last_maps(const AverageJob& job, int64_t begin, int64_t end) {
-  const MapLines<T, Multiply, N> lines(job);
+  using Raw = typename Average<T>::Raw;
+  const WholeMaps<T, Multiply, N> maps(job);
   const auto factor = whole_factor<typename Average<T>::Sum>(job);
   for (int64_t item = begin; item < end; ++item)
-    lines.write(item, factor, static_cast<typename Average<T>::Raw*>(job.to) + item * job.channels);
+    maps.write(static_cast<const Raw*>(job.from) + item * job.stride[0], factor,
+               static_cast<Raw*>(job.to) + item * job.channels);
 }
 
 template <class T, bool Multiply, int N>
