@@ -5,8 +5,10 @@
 #include <tuple>
 
 #include "cpu/isa.h"
+#include "cpu/side_by_side.h"
 #include "cpu/windows.h"
 #include "max_pool/index.h"
+#include "max_pool/pick.h"
 
 namespace switchgrad {
 namespace {
@@ -26,6 +28,20 @@ PoolKernels rectified(Dtype dtype) {
   if (dtype >= float_count)
     fail("a ReLU before max pooling takes float64, float32, float16 or bfloat16; for integers, clamp and pool");
   return {relu_table().planar[dtype], relu_table().channels_last[dtype]};
+}
+
+void run_pool(const PoolJob& job, const PoolKernels& pooling, bool channels_last) {
+  const CodeWidth width = code_width(job.window.cells());
+  const Axis* axis = job.window.axis;
+  if (channels_last) {
+    const PoolKernel kernel = pooling.channels_last[width];
+    in_parallel(job.batch * job.window.output_cells(), job.channels * job.window.cells(),
+                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+  } else {
+    const PoolKernel kernel = pooling.planar[width];
+    in_parallel(job.batch * job.channels * axis[0].places * axis[1].places, axis[2].places * job.window.cells(),
+                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+  }
 }
 
 std::tuple<Tensor, Tensor> pool(const Tensor& given, const Geometry& geometry, PoolKernels (*of)(Dtype),
@@ -49,17 +65,7 @@ std::tuple<Tensor, Tensor> pool(const Tensor& given, const Geometry& geometry, P
   job.input = input.const_data_ptr();
   job.values = values.mutable_data_ptr();
   job.codes = keep_codes ? codes.mutable_data_ptr() : nullptr;
-  const CodeWidth width = code_width(job.window.cells());
-  const Axis* axis = job.window.axis;
-  if (channels_last) {
-    const PoolKernel kernel = pooling.channels_last[width];
-    in_parallel(job.batch * job.window.output_cells(), job.channels * job.window.cells(),
-                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
-  } else {
-    const PoolKernel kernel = pooling.planar[width];
-    in_parallel(job.batch * job.channels * axis[0].places * axis[1].places, axis[2].places * job.window.cells(),
-                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
-  }
+  run_pool(job, pooling, channels_last);
   return {values, codes};
 }
 
@@ -121,6 +127,25 @@ bool by_plane(const Window& window, int64_t planes, Dtype dtype) {
   return planes >= 2 * static_cast<int64_t>(torch::stable::get_num_threads());
 }
 
+void run_route(const RouteJob& job, Dtype dtype, bool channels_last) {
+  const CodeWidth width = code_width(job.window.cells());
+  const Axis* axis = job.window.axis;
+  const int64_t planes = job.batch * job.channels;
+  if (channels_last) {
+    const RouteKernel kernel = table().route_channels_last[dtype][width];
+    in_parallel(job.batch * job.window.input_cells(), job.channels,
+                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+  } else if (by_plane(job.window, planes, dtype)) {
+    const RouteKernel kernel = table().scatter_planar[dtype][width];
+    in_parallel(planes, job.window.input_cells(),
+                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+  } else {
+    const RouteKernel kernel = table().route_planar[dtype][width];
+    in_parallel(planes * axis[0].size * axis[1].size, axis[2].size,
+                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+  }
+}
+
 Tensor route(const Tensor& pooled, const Tensor& codes, const Sizes& input_size, const Geometry& geometry) {
   Pooled switches(codes, input_size, geometry);
   const Tensor numbers = switches.beside(pooled, "the tensor to route");
@@ -130,21 +155,7 @@ Tensor route(const Tensor& pooled, const Tensor& codes, const Sizes& input_size,
   Tensor routed = compact(with_spatial(codes, spatial, input_size), switches.channels_last, numbers.scalar_type());
   job.pooled = numbers.const_data_ptr();
   job.routed = routed.mutable_data_ptr();
-  const CodeWidth width = code_width(job.window.cells());
-  const Axis* axis = job.window.axis;
-  if (switches.channels_last) {
-    const RouteKernel kernel = table().route_channels_last[dtype][width];
-    in_parallel(job.batch * job.window.input_cells(), job.channels,
-                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
-  } else if (by_plane(job.window, switches.planes(), dtype)) {
-    const RouteKernel kernel = table().scatter_planar[dtype][width];
-    in_parallel(switches.planes(), job.window.input_cells(),
-                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
-  } else {
-    const RouteKernel kernel = table().route_planar[dtype][width];
-    in_parallel(switches.planes() * axis[0].size * axis[1].size, axis[2].size,
-                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
-  }
+  run_route(job, dtype, switches.channels_last);
   return routed;
 }
 
@@ -257,32 +268,6 @@ Tensor unpool(const Tensor& given, const Tensor& indices, const Sizes& output_si
   return result;
 }
 
-template <class Raw>
-void pick_cells(const Tensor& tensor, const Tensor& where, Tensor& result, int64_t planes, int64_t picked_cells,
-                int64_t cells) {
-  const auto* from = static_cast<const Raw*>(tensor.const_data_ptr());
-  const auto* at = static_cast<const int64_t*>(where.const_data_ptr());
-  auto* to = static_cast<Raw*>(result.mutable_data_ptr());
-  in_parallel(planes, 4 * picked_cells, [&](int64_t begin, int64_t end) {
-    // From the last value to the first, so that the first to name a cell stays; without branches on what is found.
-    std::vector<uint8_t> named(static_cast<size_t>(cells));
-    for (int64_t plane = end - 1; plane >= begin; --plane) {
-      const int64_t* index = at + plane * picked_cells;
-      const Raw* cell = from + plane * cells;
-      Raw* picked = to + plane * picked_cells;
-      std::memset(named.data(), 0, named.size());
-      for (int64_t i = picked_cells - 1; i >= 0; --i) {
-        picked[i] = Raw{};
-        if (static_cast<uint64_t>(index[i]) >= static_cast<uint64_t>(cells)) continue;
-        const uint8_t is_named = named[index[i]];
-        named[index[i]] = 1;
-        const Raw value = cell[index[i]];
-        picked[i] = is_named ? Raw{} : value;
-      }
-    }
-  });
-}
-
 // max_unpool_pick(tensor, indices, dims): the adjoint of max_unpool, what each value left in the output.
 Tensor pick(const Tensor& given, const Tensor& indices, int64_t spatial) {
   check_rank(indices, spatial);
@@ -292,17 +277,26 @@ Tensor pick(const Tensor& given, const Tensor& indices, int64_t spatial) {
     fail("the adjoint of max_unpool needs int64 indices with the channels of its input " + written(given) +
          "; these have shape " + written(indices) + " and dtype " + torch::headeronly::toString(indices.scalar_type()));
   dtype_of(given, "the input");
-  int64_t picked_cells = 1, cells = 1, planes = 1;
-  for (const int64_t size : spatial_of(indices, spatial)) picked_cells *= size;
-  for (const int64_t size : spatial_of(given, spatial)) cells *= size;
-  for (int64_t i = 0; i < given.dim() - spatial; ++i) planes *= given.size(i);
   const Tensor tensor = made_compact(given, false), where = made_compact(indices, false);
   Tensor result = compact(sizes_of(indices), false, given.scalar_type());
+  PickJob job;
+  for (int64_t i = 0; i < spatial; ++i) {
+    job.places[3 - spatial + i] = indices.size(indices.dim() - spatial + i);
+    job.size[3 - spatial + i] = given.size(given.dim() - spatial + i);
+  }
+  job.from = tensor.const_data_ptr();
+  job.indices = static_cast<const int64_t*>(where.const_data_ptr());
+  job.picked = result.mutable_data_ptr();
+  int64_t planes = 1;
+  for (int64_t i = 0; i < given.dim() - spatial; ++i) planes *= given.size(i);
+  const auto in_planes = [&](void (*kernel)(const PickJob&, int64_t, int64_t)) {
+    in_parallel(planes, 4 * job.values(), [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+  };
   switch (tensor.element_size()) {
-    case 1: pick_cells<int8_t>(tensor, where, result, planes, picked_cells, cells); break;
-    case 2: pick_cells<int16_t>(tensor, where, result, planes, picked_cells, cells); break;
-    case 4: pick_cells<int32_t>(tensor, where, result, planes, picked_cells, cells); break;
-    default: pick_cells<int64_t>(tensor, where, result, planes, picked_cells, cells); break;
+    case 1: in_planes(pick_planes<int8_t>); break;
+    case 2: in_planes(pick_planes<int16_t>); break;
+    case 4: in_planes(pick_planes<int32_t>); break;
+    default: in_planes(pick_planes<int64_t>); break;
   }
   return result;
 }
@@ -348,6 +342,14 @@ Tensor max_unpool(Tensor values, Tensor indices, Sizes output_size) { return unp
 Tensor max_unpool_pick(Tensor tensor, Tensor indices, int64_t dims) { return pick(tensor, indices, dims); }
 
 }  // namespace
+
+void pool_side_by_side(const PoolJob& job, Dtype dtype, bool channels_last) {
+  run_pool(job, plain(dtype), channels_last);
+}
+void route_side_by_side(const RouteJob& job, Dtype dtype, bool channels_last) {
+  run_route(job, dtype, channels_last);
+}
+
 }  // namespace switchgrad
 
 STABLE_TORCH_LIBRARY_IMPL(switchgrad, CPU, m) {

@@ -1,8 +1,12 @@
 // Max pooling over windows at given places on the CPU: checks, allocation, threads, registration.
+#include <algorithm>
+#include <atomic>
+#include <iterator>
 #include <optional>
 #include <tuple>
 
 #include "cpu/isa.h"
+#include "cpu/side_by_side.h"
 #include "cpu/windows.h"
 #include "placed_pool/job.h"
 
@@ -20,43 +24,36 @@ const PlacedPoolTable& table() { return kernels<PlacedPoolTable>(SWITCHGRAD_OF_E
 class PlacedLists {
  public:
   // starts and ends: of all axes one after the other, for all maps (one axis) or for each (the axes before the spatial
-  // ones, then the places). Without ends a window has kernel_size cells, or those of them that lie in the input.
+  // ones, then the places). Without ends a window has kernel_size cells, or those of them that lie in the input; where
+  // all have kernel_size and nobody `needs_ends`, they are not written out.
   PlacedLists(const Tensor& starts, const std::optional<Tensor>& ends, const Sizes& lead, const Sizes& size,
-              const Sizes& places, const Sizes& kernel_size)
-      : shared(starts.dim() == 1) {
-    const size_t n = places.size();
-    if (n < 1 || n > 3 || size.size() != n || kernel_size.size() != n)
+              const Sizes& places, const Sizes& kernel_size, bool needs_ends)
+      : shared(starts.dim() == 1), axes_(places.size()) {
+    if (axes_ < 1 || axes_ > 3 || size.size() != axes_ || kernel_size.size() != axes_)
       fail("pooling works on 1 to 3 spatial axes; places and kernel_size need one number for each");
-    int64_t total = 0, maps = 1;
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < axes_; ++i) {
       if (places[i] < 1 || kernel_size[i] < 1)
         fail("places and kernel_size need entries of at least 1; along spatial axis " + std::to_string(i) +
              " they are " + std::to_string(places[i]) + " and " + std::to_string(kernel_size[i]));
-      total += places[i];
+      total_ += places[i];
     }
     Sizes wanted = shared ? Sizes{} : lead;
-    for (const int64_t count : wanted) maps *= count;
-    wanted.push_back(total);
-    const int64_t *begin = read(starts, wanted, "starts", starts_), *end = nullptr;
+    for (const int64_t count : wanted) maps_ *= count;
+    wanted.push_back(total_);
+    const int64_t* begin = read(starts, wanted, "starts", starts_);
+    for (size_t i = 0; i < axes_; ++i) {
+      axis(i) = {size[i], places[i], kernel_size[i], shared ? 0 : total_, begin, nullptr};
+      begin += places[i];
+    }
+    for (size_t i = 0; i < 3 - axes_; ++i) windows.axis[i].begin = &zero_, windows.axis[i].end = &one_;
     if (ends) {
-      end = read(*ends, wanted, "ends", stops_);
+      end_at(read(*ends, wanted, "ends", stops_));
+      windows.are_boxes = check();
     } else {
-      ends_.resize(static_cast<size_t>(maps * total));
-      end = ends_.data();
+      windows.are_boxes = start_boxes();
+      if (!windows.are_boxes || needs_ends) make_ends();
+      if (!windows.are_boxes) check();
     }
-    int64_t before = 0;
-    windows.are_boxes = true;
-    for (size_t i = 0; i < n; ++i) {
-      PlacedAxis& axis = windows.axis[3 - n + i];
-      axis = {size[i], places[i], kernel_size[i], shared ? 0 : total, begin + before, end + before};
-      for (int64_t map = 0; map < maps; ++map) {
-        const int64_t at = map * total + before;
-        if (!ends) fill_ends(begin + at, axis, ends_.data() + at);
-        windows.are_boxes = check(begin + at, end + at, axis, i) && windows.are_boxes;
-      }
-      before += places[i];
-    }
-    for (size_t i = 0; i < 3 - n; ++i) windows.axis[i].begin = &zero_, windows.axis[i].end = &one_;
   }
   PlacedLists(const PlacedLists&) = delete;
   PlacedLists& operator=(const PlacedLists&) = delete;
@@ -65,6 +62,8 @@ class PlacedLists {
   const bool shared;
 
  private:
+  PlacedAxis& axis(size_t i) { return windows.axis[3 - axes_ + i]; }
+
   // The numbers of `given`, which `kept` holds.
   static const int64_t* read(const Tensor& given, const Sizes& wanted, const char* what, std::optional<Tensor>& kept) {
     if (given.scalar_type() != ScalarType::Long || sizes_of(given) != wanted)
@@ -74,11 +73,55 @@ class PlacedLists {
     kept = made_compact(given, false);
     return static_cast<const int64_t*>(kept->const_data_ptr());
   }
-  static void fill_ends(const int64_t* begin, const PlacedAxis& axis, int64_t* end) {
-    const int64_t last = axis.size - axis.kernel;
-    for (int64_t p = 0; p < axis.places; ++p) end[p] = begin[p] < last ? begin[p] + axis.kernel : axis.size;
+
+  // Whether windows of kernel_size cells at these starts all lie in the input.
+  bool start_boxes() {
+    for (size_t i = 0; i < axes_; ++i)
+      if (axis(i).kernel > axis(i).size) return false;
+    std::atomic<bool> fit{true};
+    in_parallel(maps_, total_, [&](int64_t from, int64_t to) {
+      if (!start_boxes(from, to)) fit = false;
+    });
+    return fit;
   }
+  bool start_boxes(int64_t from, int64_t to) {
+    bool fit = true;
+    for (size_t i = 0; i < axes_; ++i) {
+      const PlacedAxis& along = axis(i);
+      const auto last = static_cast<uint64_t>(along.size - along.kernel);
+      for (int64_t map = from; map < to; ++map) {
+        const int64_t* begin = along.begin + map * total_;
+        for (int64_t p = 0; p < along.places; ++p) fit &= static_cast<uint64_t>(begin[p]) <= last;
+      }
+    }
+    return fit;
+  }
+  void make_ends() {
+    ends_.resize(static_cast<size_t>(maps_ * total_));
+    int64_t* first = ends_.data();
+    for (size_t i = 0; i < axes_; first += axis(i++).places) {
+      const PlacedAxis& along = axis(i);
+      const int64_t last = along.size - along.kernel;
+      for (int64_t map = 0; map < maps_; ++map) {
+        const int64_t* begin = along.begin + map * total_;
+        int64_t* end = first + map * total_;
+        for (int64_t p = 0; p < along.places; ++p) end[p] = begin[p] < last ? begin[p] + along.kernel : along.size;
+      }
+    }
+    end_at(ends_.data());
+  }
+  void end_at(const int64_t* end) {
+    for (size_t i = 0; i < axes_; end += axis(i++).places) axis(i).end = end;
+  }
+
   // Refuses windows without cells, beyond the input, or wider than the kernel; says whether all are as wide.
+  bool check() {
+    bool are_widest = true;
+    for (size_t i = 0; i < axes_; ++i)
+      for (int64_t map = 0; map < maps_; ++map)
+        are_widest &= check(axis(i).begin + map * total_, axis(i).end + map * total_, axis(i), i);
+    return are_widest;
+  }
   static bool check(const int64_t* begin, const int64_t* end, const PlacedAxis& axis, size_t i) {
     bool fit = true, are_widest = true;
     for (int64_t p = 0; p < axis.places; ++p) {
@@ -94,6 +137,8 @@ class PlacedLists {
          " of the input's " + std::to_string(axis.size));
   }
 
+  size_t axes_;
+  int64_t total_ = 0, maps_ = 1;  // places of all axes, and how many maps have lists of their own
   std::optional<Tensor> starts_, stops_;
   Sizes ends_;
   static constexpr int64_t zero_ = 0, one_ = 1;
@@ -103,6 +148,20 @@ Sizes lead_of(const Tensor& t, int64_t spatial) {
   Sizes sizes = sizes_of(t);
   sizes.resize(sizes.size() - spatial);
   return sizes;
+}
+
+// The windows as those of max pooling, where all maps have the same, side by side: adaptive pooling to a size that
+// divides the input's.
+std::optional<Window> side_by_side(const PlacedLists& lists) {
+  if (!lists.shared || !lists.windows.are_boxes) return std::nullopt;
+  Window window;
+  for (int i = 0; i < 3; ++i) {
+    const PlacedAxis& axis = lists.windows.axis[i];
+    for (int64_t p = 0; p < axis.places; ++p)
+      if (axis.begin[p] != p * axis.kernel) return std::nullopt;
+    window.axis[i] = {axis.size, axis.kernel, axis.kernel, 0, 0, 1, axis.places};
+  }
+  return window;
 }
 
 ScalarType code_type(const PlacedWindows& windows) {
@@ -115,7 +174,7 @@ std::tuple<Tensor, Tensor> placed_max_pool(Tensor given, Tensor starts, std::opt
   const auto spatial = static_cast<int64_t>(places.size());
   check_rank(given, spatial, name);
   const Sizes lead = lead_of(given, spatial);
-  const PlacedLists lists(starts, ends, lead, spatial_of(given, spatial), places, kernel_size);
+  const PlacedLists lists(starts, ends, lead, spatial_of(given, spatial), places, kernel_size, true);
   const Dtype dtype = dtype_of(given, "the input");
   const bool channels_last = is_channels_last(given, spatial), by_pixel = channels_last && lists.shared;
   const int64_t unit_axis = by_pixel ? 1 : given.dim() - 1;
@@ -132,6 +191,12 @@ std::tuple<Tensor, Tensor> placed_max_pool(Tensor given, Tensor starts, std::opt
   job.input = input.const_data_ptr();
   job.values = values.mutable_data_ptr();
   job.codes = codes.mutable_data_ptr();
+  if (const auto window = side_by_side(lists)) {
+    PoolJob pooling{*window, job.batch, job.channels, {}, job.input, job.values, job.codes};
+    std::copy(std::begin(job.input_stride), std::end(job.input_stride), pooling.input_stride);
+    pool_side_by_side(pooling, dtype, by_pixel);
+    return {values, codes};
+  }
   const CodeWidth width = code_width(job.windows.cells());
   const PlacedAxis* axis = job.windows.axis;
   if (by_pixel) {
@@ -153,7 +218,9 @@ Tensor placed_max_pool_route(Tensor pooled, Tensor given, Tensor starts, std::op
   const auto spatial = static_cast<int64_t>(input_size.size());
   check_rank(given, spatial, name);
   const Sizes lead = lead_of(given, spatial);
-  const PlacedLists lists(starts, ends, lead, input_size, spatial_of(given, spatial), kernel_size);
+  // The planar kernel for bytes goes by the starts alone where all windows are boxes.
+  const bool needs_ends = starts.dim() == 1 || given.scalar_type() != ScalarType::Byte;
+  const PlacedLists lists(starts, ends, lead, input_size, spatial_of(given, spatial), kernel_size, needs_ends);
   const Dtype dtype = dtype_of(pooled, "the tensor to route");
   if (given.scalar_type() != code_type(lists.windows) || sizes_of(pooled) != sizes_of(given))
     fail("the switches have shape " + written(given) + " and dtype " +
@@ -169,6 +236,10 @@ Tensor placed_max_pool_route(Tensor pooled, Tensor given, Tensor starts, std::op
   job.pooled = numbers.const_data_ptr();
   job.codes = codes.const_data_ptr();
   job.routed = routed.mutable_data_ptr();
+  if (const auto window = side_by_side(lists)) {
+    route_side_by_side({*window, job.batch, job.channels, job.pooled, job.codes, job.routed}, dtype, by_pixel);
+    return routed;
+  }
   const CodeWidth width = code_width(job.windows.cells());
   const int64_t cells = job.windows.input_cells() + job.windows.output_cells();
   if (by_pixel) {
