@@ -83,6 +83,28 @@ def test_sums_and_adjoint_are_the_references(case: str, dtype: torch.dtype) -> N
             assert torch.equal(sums, up) or dtype != torch.float64 or case.startswith("products")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_short_rows_of_many_channels_give_the_bits_of_channels_last(dtype: torch.dtype) -> None:
+    """Planar maps of short rows go through the kernels for channels, a few dozens at a time."""
+    (kernel, stride, before, dilation, places, border), size = CASES["volume"]
+    window = (kernel, stride, before, dilation)
+    x, pooled, weights, factors = numbers("volume", 150, dtype)
+    crop = torch.stack([x, x.flip(0)], -1)[..., 0]
+    for isa, count in itertools.product(kernels.isas(), (1, 3)):
+        with kernels.use_isa(isa), threads(count):
+            wanted = call("filter_pool", laid(x, True), weights, factors, *window, places, border)
+            for given in (x, crop):
+                sums = call("filter_pool", given, weights, factors, *window, places, border)
+                assert torch.equal(sums, wanted)
+                assert sums.is_contiguous()
+            down = [
+                call("filter_pool_spread", pooled, size, weights, factors, *window, border, last)
+                for last in (False, True)
+            ]
+            assert torch.equal(*down)
+            assert down[0].is_contiguous()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_bits_depend_on_nothing_but_the_numbers(case: str) -> None:
     (kernel, stride, before, dilation, places, border), size = CASES[case]
