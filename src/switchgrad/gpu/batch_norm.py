@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch._prims_common import suggest_memory_format
 
 from switchgrad.geometry import Window
 from switchgrad.gpu import batch_norm_kernels as kernels
@@ -16,7 +15,7 @@ from switchgrad.gpu.blocks import NORM, empty_outputs, pool_block, wide_dtype
 from switchgrad.gpu.launch import accumulator, launch
 from switchgrad.gpu.maps import TILE, Maps, Tiles, cut, is_wide, power_of_two, read_window
 from switchgrad.gpu.max_pool import constants, pooled_shape
-from switchgrad.layout import empty_in_layout_of
+from switchgrad.layout import empty_in_layout_of, memory_format_of
 
 Optional: TypeAlias = Tensor | None
 
@@ -39,7 +38,7 @@ class Cells:
     @classmethod
     def of(cls, given: Tensor, like: Tensor | None = None) -> Cells:
         """``given``, made compact in its own memory format or that of ``like``."""
-        form = suggest_memory_format(given if like is None else like)
+        form = memory_format_of(given if like is None else like)
         tensor = given.contiguous(memory_format=form)
         channels, plane = tensor.shape[1], math.prod(tensor.shape[2:])
         last = form is not torch.contiguous_format or given.dim() == 2

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch._prims_common import suggest_memory_format
 
+from switchgrad.layout import memory_format_of
 from switchgrad.ops.routing import fold, function, is_watched, unfold
 
 
@@ -50,7 +50,7 @@ def lies_channels_last(input: Tensor, dims: int) -> bool:
     """Whether results for ``input``, which has ``dims`` spatial axes, are laid out channels last."""
     if input.is_contiguous() or input.dim() != dims + 2:
         return False
-    return suggest_memory_format(input) != torch.contiguous_format
+    return memory_format_of(input) != torch.contiguous_format
 
 
 class _Up(torch.autograd.Function):
