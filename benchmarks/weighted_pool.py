@@ -29,7 +29,7 @@ Function = Callable[[Tensor], Tensor]
 CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 SMALL = "so few cells that the calls through Python are most of the time"
 OTHER = "faster is a convolution of a tensor in the other layout, where channels fill the lanes"
-NARROW = "planar maps of short rows are turned over and back, which takes a third of the time"
+NARROW = "planar maps of short rows are turned over and back, which takes two thirds of the time"
 PASSES = "the sums are one pass and coefficient and bias another; the convolution has one"
 
 
