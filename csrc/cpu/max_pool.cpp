@@ -137,8 +137,7 @@ void run_route(const RouteJob& job, Dtype dtype, bool channels_last) {
                 [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
   } else if (by_plane(job.window, planes, dtype)) {
     const RouteKernel kernel = table().scatter_planar[dtype][width];
-    in_parallel(planes, job.window.input_cells(),
-                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+    in_parallel(planes, job.window.input_cells(), [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
   } else {
     const RouteKernel kernel = table().route_planar[dtype][width];
     in_parallel(planes * axis[0].size * axis[1].size, axis[2].size,
@@ -346,9 +345,7 @@ Tensor max_unpool_pick(Tensor tensor, Tensor indices, int64_t dims) { return pic
 void pool_side_by_side(const PoolJob& job, Dtype dtype, bool channels_last) {
   run_pool(job, plain(dtype), channels_last);
 }
-void route_side_by_side(const RouteJob& job, Dtype dtype, bool channels_last) {
-  run_route(job, dtype, channels_last);
-}
+void route_side_by_side(const RouteJob& job, Dtype dtype, bool channels_last) { run_route(job, dtype, channels_last); }
 
 }  // namespace switchgrad
 

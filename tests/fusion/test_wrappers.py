@@ -121,6 +121,16 @@ def test_distributed_data_parallel(tmp_path):
         torch.distributed.destroy_process_group()
 
 
+def test_batches_of_batches_that_go_out_as_maps():
+    few = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+    many = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3))
+    for model, channels in ((few, 1), (many, 3)):
+        x = torch.randn(2, 8, channels, 8, 8)
+        optimized = switchgrad.optimize(model)
+        wanted = torch.stack([model(one) for one in x])
+        torch.testing.assert_close(torch.func.vmap(optimized)(x), wanted)  # and warns of nothing
+
+
 def test_functional_call_and_transforms():
     model, x = small().eval(), torch.randn(3, 1, 8, 8)
     optimized = switchgrad.optimize(model)

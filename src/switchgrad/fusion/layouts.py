@@ -12,6 +12,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from switchgrad.fusion.chains import Block
 from switchgrad.fusion.stages import Stage
 from switchgrad.fusion.timings import Layout
+from switchgrad.layout import memory_format_of
+from switchgrad.ops.routing import is_transformed
 
 # What asks how a tensor lies in memory would get another answer.
 _ASKS = {"view", "stride", "is_contiguous", "as_strided", "data_ptr", "untyped_storage", "storage", "view_as"}
@@ -37,22 +39,27 @@ def pictures(value: Any) -> Any:
     PyTorch copies the weights of each convolution that it serves itself to the layout of the maps: for a few pictures
     that takes longer than the layout saves. The compiler chooses layouts itself, and may leave the batch open.
     """
-    if not _is_map(value) or value.device.type != "cpu" or torch.compiler.is_compiling():
-        return value
-    return channels_last(value) if len(value) >= _MANY_PICTURES else value
+    return channels_last(value) if _is_moved(value) else value
+
+
+def _is_moved(value: Any) -> bool:
+    if not _is_map(value) or value.device.type != "cpu" or torch.compiler.is_compiling() or is_transformed():
+        return False
+    return len(value) >= _MANY_PICTURES and not value.is_contiguous(memory_format=torch.channels_last)
 
 
 def came(*values: Any) -> torch.memory_format | None:
     """The layout of the first batch of maps, in which maps go out as well; None where there is none.
 
-    One channel lies in both layouts; its stride tells which was meant.
+    A transform (vmap, say) has a layout of its own, which is let be.
     """
-    for value in values:
-        if _is_map(value):
-            both = value.is_contiguous() and value.is_contiguous(memory_format=torch.channels_last)
-            lies = ("channels_last" if value.stride(1) == 1 else "contiguous") if both else _layout(value)
-            return {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}.get(lies)
-    return None
+    first = next(filter(_is_map, values), None)
+    return None if first is None or is_transformed() else memory_format_of(first)
+
+
+def came_to_be_moved(*values: Any) -> torch.memory_format | None:
+    """As `came`, where `pictures` moves maps; else None, for then they go out as PyTorch's own operators lay them."""
+    return came(*values) if any(_is_moved(value) for value in values) else None
 
 
 def as_they_came(layout: torch.memory_format | None, values: Any) -> Any:

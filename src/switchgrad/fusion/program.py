@@ -17,7 +17,7 @@ from torch import fx, nn
 
 from switchgrad.fusion.chains import Block
 from switchgrad.fusion.folding import Fold
-from switchgrad.fusion.layouts import ENTRIES, as_they_came, came
+from switchgrad.fusion.layouts import ENTRIES, as_they_came, came, came_to_be_moved
 from switchgrad.fusion.stages import Attribute, Stage, plain_class
 from switchgrad.fusion.timings import Layout
 
@@ -63,7 +63,8 @@ class _Writer:
         inputs = [node.name for node in graph.nodes if node.op == "placeholder"]
         if self.layout:
             self.came = next(name for name in _numbered("layout") if name not in {node.name for node in graph.nodes})
-            self.lines.append(_Line(None, f"{self.came} = {self._name(came)}({', '.join(inputs)})", set()))
+            told = self._name(came_to_be_moved if self.layout == "pictures" else came)
+            self.lines.append(_Line(None, f"{self.came} = {told}({', '.join(inputs)})", set()))
             for name in inputs if self.layout in ENTRIES else ():
                 self.lines.append(_Line(name, f"{name} = {self._name(ENTRIES[self.layout])}({name})", set()))
         for node in graph.nodes:
