@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from switchgrad.fusion.rules import RULES, Rule, canonical
+from switchgrad.fusion.rule import Rule
+from switchgrad.fusion.rules import RULES, canonical
 from switchgrad.fusion.stages import CONVS, POOLS, Stage, read
 from switchgrad.fusion.timings import WRITTEN, Costs
 
