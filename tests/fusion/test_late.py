@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 import switchgrad
 from switchgrad import ops
-from switchgrad.fusion import late, tuning
+from switchgrad.fusion import late, linear_rules, tuning
 
 WIDE = 48 * 32
 
@@ -53,6 +53,12 @@ class Rows(Head):
 
     def head(self, x):
         return self.again(self.wide(x.unsqueeze(1)))
+
+
+@pytest.fixture(autouse=True)
+def layers_alone(monkeypatch):
+    """Weights as small as these would go through `ops.mlp` together."""
+    monkeypatch.setattr(linear_rules, "TOO_LARGE", 1)
 
 
 def made(kind=Head, monkeypatch=None, *, fewest=WIDE // 2, **arguments):
