@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import switchgrad
-from measure import interleaved, run
+from measure import interleaved, is_asked_for, run
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def measure_case(case: Case, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    return [measure_case(case, options) for case in CASES if options.only in case.name]
+    return [measure_case(case, options) for case in CASES if is_asked_for(case.name, options)]
 
 
 if __name__ == "__main__":

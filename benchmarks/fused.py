@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from measure import interleaved, run
+from measure import interleaved, is_asked_for, run
 from switchgrad import ops
 
 
@@ -185,7 +185,7 @@ def check(case: Case, y: Tensor, y_torch: Tensor, leaves: Sequence[Tensor], grad
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    return [measure_case(case, options) for case in CASES if options.only in case.title]
+    return [measure_case(case, options) for case in CASES if is_asked_for(case.title, options)]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import switchgrad
-from measure import interleaved, run
+from measure import interleaved, is_asked_for, run
 
 ours, theirs = switchgrad.ops, torch.nn.functional
 
@@ -136,7 +136,7 @@ def row(case: Case, memory: str, forward: dict[str, float], backward: dict[str, 
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    return [measure_case(case, options) for case in CASES if options.only in case.name]
+    return [measure_case(case, options) for case in CASES if is_asked_for(case.name, options)]
 
 
 if __name__ == "__main__":

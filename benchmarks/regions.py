@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from measure import interleaved, run
+from measure import interleaved, is_asked_for, run
 from switchgrad import ops
 from switchgrad.kernels.schema import REFERENCES
 from switchgrad.ops import regions as regions  # registers its operators
@@ -161,9 +161,9 @@ def row(name: str, forward: dict[str, float], backward: dict[str, float] | None)
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    rows = [measure_case(case, options) for case in CASES if options.only in case.name]
+    rows = [measure_case(case, options) for case in CASES if is_asked_for(case.name, options)]
     for name, extent in (("NMS of 10,000 boxes, crowded", 400.0), ("NMS of 10,000 boxes, small", 30.0)):
-        if options.only in name:
+        if is_asked_for(name, options):
             rows.append(measure_suppression(name, extent, options))
     return rows
 
