@@ -14,16 +14,9 @@
 namespace switchgrad {
 namespace {
 
-const ConvPoolTable& table() { return kernels<ConvPoolTable>(SWITCHGRAD_OF_EACH_ISA(conv_pool_table)); }
-
 const ConvPoolKernels& kernels_for(const Tensor& input) {
-  switch (input.scalar_type()) {
-    case ScalarType::Float: return table().of_float;
-    case ScalarType::Double: return table().of_double;
-    default: break;
-  }
-  fail(std::string("the input has dtype ") + torch::headeronly::toString(input.scalar_type()) +
-       "; fused convolution and pooling takes float32 or float64");
+  return of_dtype(kernels<ConvPoolTable>(SWITCHGRAD_OF_EACH_ISA(conv_pool_table)), input,
+                  "fused convolution and pooling takes");
 }
 
 FilterBank bank_of(const Tensor& weight) {

@@ -11,6 +11,18 @@
 
 namespace switchgrad {
 
+// What a table has for the dtype of `input`; `who` takes two.
+template <class Table>
+const auto& of_dtype(const Table& table, const Tensor& input, const char* who) {
+  switch (input.scalar_type()) {
+    case ScalarType::Float: return table.of_float;
+    case ScalarType::Double: return table.of_double;
+    default: break;
+  }
+  fail(std::string("the input has dtype ") + torch::headeronly::toString(input.scalar_type()) + "; " + who +
+       " float32 or float64");
+}
+
 inline void check_same_dtype(const Tensor& input, const Tensor& other, const char* what) {
   if (other.scalar_type() != input.scalar_type())
     fail(std::string("the ") + what + " has dtype " + torch::headeronly::toString(other.scalar_type()) +

@@ -9,14 +9,8 @@ namespace switchgrad {
 namespace {
 
 const LinearKernels& kernels_for(const Tensor& input) {
-  const LinearTable& table = kernels<LinearTable>(SWITCHGRAD_OF_EACH_ISA(linear_table));
-  switch (input.scalar_type()) {
-    case ScalarType::Float: return table.of_float;
-    case ScalarType::Double: return table.of_double;
-    default: break;
-  }
-  fail(std::string("the input has dtype ") + torch::headeronly::toString(input.scalar_type()) +
-       "; the kernels of fully connected layers take float32 or float64");
+  return of_dtype(kernels<LinearTable>(SWITCHGRAD_OF_EACH_ISA(linear_table)), input,
+                  "the kernels of fully connected layers take");
 }
 
 LinearJob described(const Tensor& input, const Tensor& weight) {

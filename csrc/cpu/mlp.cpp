@@ -12,14 +12,8 @@ namespace {
 using Tensors = std::vector<Tensor>;
 
 const MlpKernels& kernels_for(const Tensor& input) {
-  const MlpTable& table = kernels<MlpTable>(SWITCHGRAD_OF_EACH_ISA(mlp_table));
-  switch (input.scalar_type()) {
-    case ScalarType::Float: return table.of_float;
-    case ScalarType::Double: return table.of_double;
-    default: break;
-  }
-  fail(std::string("the input has dtype ") + torch::headeronly::toString(input.scalar_type()) +
-       "; the kernels of fully connected layers take float32 or float64");
+  return of_dtype(kernels<MlpTable>(SWITCHGRAD_OF_EACH_ISA(mlp_table)), input,
+                  "the kernels of fully connected layers take");
 }
 
 // The layers, with what they read held compact for as long as this lives. Of maps each picture is a row: channel,

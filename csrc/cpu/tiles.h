@@ -12,13 +12,7 @@ namespace switchgrad {
 inline const WinogradKernels& tile_kernels(const Tensor& input, int64_t taps, int64_t tile) {
   if (tile != 2 && tile != 4) fail("tiles are of 2 or 4 outputs; this is " + std::to_string(tile));
   const WinogradTable& table = kernels<WinogradTable>(SWITCHGRAD_OF_EACH_ISA(winograd_table));
-  switch (input.scalar_type()) {
-    case ScalarType::Float: return table.of_float[taps / 5][tile / 4];
-    case ScalarType::Double: return table.of_double[taps / 5][tile / 4];
-    default: break;
-  }
-  fail(std::string("the input has dtype ") + torch::headeronly::toString(input.scalar_type()) +
-       "; convolution by Winograd takes float32 or float64");
+  return of_dtype(table, input, "convolution by Winograd takes")[taps / 5][tile / 4];
 }
 
 // The tensor must lie channel by channel within a pixel.

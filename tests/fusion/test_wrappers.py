@@ -122,10 +122,10 @@ def test_distributed_data_parallel(tmp_path):
 
 
 def test_batches_of_batches_that_go_out_as_maps():
-    few = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
-    many = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3))
-    for model, channels in ((few, 1), (many, 3)):
-        x = torch.randn(2, 8, channels, 8, 8)
+    block = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+    tiles = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3))
+    last = torch.randn(2, 8, 8, 8, 3).movedim(-1, 2)  # each batch channels last
+    for model, x in ((block, last), (tiles, last.contiguous())):
         optimized = switchgrad.optimize(model)
         wanted = torch.stack([model(one) for one in x])
         torch.testing.assert_close(torch.func.vmap(optimized)(x), wanted)  # and warns of nothing
