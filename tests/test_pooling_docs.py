@@ -12,6 +12,11 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import pooling_docs  # noqa: E402  (found by the line above)
 import pooling_entries  # noqa: E402
+from switchgrad import nn  # noqa: E402
+
+LAYERS = {"gem_pool": "GeM", "vlad": "OrderlessPool"}  # the others are called as their operators
+NO_LAYERS = {"auto_pooling_loss", "dynamic_k", "k_means", "loss_max_weights", "windows"}
+NO_LAYERS |= {f"wavelet_bands{dims}d" for dims in (1, 2, 3)}  # `WaveletPool` keeps the band that pools
 
 
 def test_no_operator_is_missing() -> None:
@@ -22,6 +27,12 @@ def test_names_are_those_of_operators_and_stand_once() -> None:
     names = [name for entry in pooling_entries.ENTRIES for name in entry.names]
     assert len(names) == len(set(names))
     assert [name for name in names if not hasattr(pooling_docs.ops, name)] == []
+
+
+def test_every_pooling_is_a_layer() -> None:
+    called = {name.lower(): name for name in nn.__all__}
+    names = {name for entry in pooling_entries.ENTRIES for name in entry.names} - NO_LAYERS
+    assert [name for name in names if LAYERS.get(name) not in nn.__all__ and name.replace("_", "") not in called] == []
 
 
 def test_page_and_pictures_are_up_to_date() -> None:

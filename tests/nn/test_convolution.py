@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn as peer
 
 from switchgrad import nn
@@ -32,6 +33,36 @@ def test_layers_are_pytorchs(arguments: dict[str, object], relu: bool) -> None:
     x = torch.randn(8, 16, 20, 20)
     wanted = theirs(x).relu() if relu else theirs(x)
     torch.testing.assert_close(ours(x), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("slope", [None, 0.0, 0.1], ids=["no relu", "relu", "leaky relu"])
+def test_blocks_are_pytorchs_layers_in_a_row(padding_mode: str, slope: float | None) -> None:
+    arguments = {"padding": "same", "padding_mode": padding_mode}
+    pooling = {"pool_size": 3, "pool_stride": 2, "pool_padding": 1, "ceil_mode": True}
+    conv = peer.Conv2d(3, 8, 3, **arguments)  # type: ignore[arg-type]
+    ours = (
+        nn.ConvMaxPool2d(3, 8, 3, **arguments, **pooling)
+        if slope is None
+        else nn.ConvReLUMaxPool2d(3, 8, 3, **arguments, **pooling, negative_slope=slope)
+    )
+    ours.load_state_dict(conv.state_dict())
+    x = torch.randn(4, 3, 10, 11, requires_grad=True)
+    active = conv(x) if slope is None else F.leaky_relu(conv(x), slope)
+    wanted = F.max_pool2d(active, 3, 2, 1, ceil_mode=True)
+    grad = torch.randn_like(wanted)
+    results = [
+        (y, *torch.autograd.grad(y, (x, *layer.parameters()), grad)) for y, layer in ((ours(x), ours), (wanted, conv))
+    ]
+    for got, right in zip(*results, strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_give_switches_and_refuse_windows_that_never_fit() -> None:
+    y, switches = nn.ConvReLUMaxPool2d(1, 2, 3, return_switches=True)(torch.randn(1, 1, 6, 6))
+    assert switches.codes.shape == y.shape
+    with pytest.raises(GeometryError, match="every entry must be at least 1"):
+        nn.ConvMaxPool2d(1, 2, 3, pool_size=0)
 
 
 def test_the_algorithm_is_the_layers() -> None:

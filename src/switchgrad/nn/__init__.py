@@ -28,7 +28,7 @@ from switchgrad.nn.averaging import (
 )
 from switchgrad.nn.connected import Linear, LinearReLU
 from switchgrad.nn.contrast import LocalContrastNorm
-from switchgrad.nn.convolution import Conv2d, ConvReLU2d
+from switchgrad.nn.convolution import Conv2d, ConvMaxPool2d, ConvReLU2d, ConvReLUMaxPool2d
 from switchgrad.nn.drop_connect import DropConnect
 from switchgrad.nn.filtered import (
     BlurPool1d,
@@ -71,6 +71,15 @@ from switchgrad.nn.norms import (
     LPPool1d,
     LPPool2d,
     LPPool3d,
+)
+from switchgrad.nn.over_time import (
+    AvgOverTime,
+    ChunkMaxPool,
+    KMaxPool,
+    KRangeMaxPool,
+    LPOverTime,
+    MaxOverTime,
+    SumOverTime,
 )
 from switchgrad.nn.pooling import MaxPool1d, MaxPool2d, MaxPool3d, MaxUnpool1d, MaxUnpool2d, MaxUnpool3d
 from switchgrad.nn.recurrent import IndRNN, Jordan
@@ -131,7 +140,7 @@ from switchgrad.nn.unpooling import (
     NearestUnpool3d,
     TrilinearUnpool3d,
 )
-from switchgrad.nn.vectors import KMaxPool, OrderlessPool, SpatialPyramidPool
+from switchgrad.nn.vectors import OrderlessPool, SpatialPyramidPool
 
 __all__ = [
     "AdaptiveAvgPool1d",
@@ -141,6 +150,7 @@ __all__ = [
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
     "AutoPool",
+    "AvgOverTime",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -154,10 +164,13 @@ __all__ = [
     "BlurPool2d",
     "BlurPool3d",
     "ChannelMaxout",
+    "ChunkMaxPool",
     "ClusterPool",
     "Conv2d",
+    "ConvMaxPool2d",
     "ConvPoolAdd",
     "ConvReLU2d",
+    "ConvReLUMaxPool2d",
     "CrossEntropyLoss",
     "DFTMagnitudePool1d",
     "DFTMagnitudePool2d",
@@ -189,12 +202,14 @@ __all__ = [
     "Jordan",
     "JordanCell",
     "KMaxPool",
+    "KRangeMaxPool",
     "LDWPool1d",
     "LDWPool2d",
     "LDWPool3d",
     "LIPPool1d",
     "LIPPool2d",
     "LIPPool3d",
+    "LPOverTime",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
@@ -209,6 +224,7 @@ __all__ = [
     "MaxMinPool1d",
     "MaxMinPool2d",
     "MaxMinPool3d",
+    "MaxOverTime",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
@@ -247,6 +263,7 @@ __all__ = [
     "StochasticPool1d",
     "StochasticPool2d",
     "StochasticPool3d",
+    "SumOverTime",
     "SumPool1d",
     "SumPool2d",
     "SumPool3d",

@@ -13,25 +13,7 @@ from switchgrad import ops
 from switchgrad.errors import ModelError
 from switchgrad.ops.pyramid_pool import PyramidMode
 
-__all__ = ["KMaxPool", "OrderlessPool", "SpatialPyramidPool"]
-
-
-class KMaxPool(nn.Module):
-    """`switchgrad.ops.k_max_pool` as a layer.
-
-    >>> KMaxPool(2)(torch.tensor([[4.0, 1.0, 7.0]]))
-    tensor([[4., 7.]])
-    """
-
-    def __init__(self, k: int) -> None:
-        super().__init__()
-        self.k = k
-
-    def forward(self, input: Tensor) -> Tensor:
-        return ops.k_max_pool(input, self.k, return_indices=True)[0]
-
-    def extra_repr(self) -> str:
-        return f"k={self.k}"
+__all__ = ["OrderlessPool", "SpatialPyramidPool"]
 
 
 class SpatialPyramidPool(nn.Module):
