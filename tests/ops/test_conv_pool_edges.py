@@ -135,7 +135,7 @@ REFUSED = {
     "stride": ({"stride": 0}, (1, 3, 8, 8), (4, 3, 3, 3), None, "stride is 0; every entry must be at least 1"),
     "padding": ({"padding": -1}, (1, 3, 8, 8), (4, 3, 3, 3), None, "padding is -1; every entry must be at least 0"),
     "name": ({"padding": "full"}, (1, 3, 8, 8), (4, 3, 3, 3), None, 'padding is "full"; give "same"'),
-    "pool padding": ({"pool_padding": 2}, (1, 3, 8, 8), (4, 3, 3, 3), None, "padding (2, 2) along spatial axis 0"),
+    "pool padding": ({"pool_padding": 2}, (1, 3, 8, 8), (4, 3, 3, 3), None, "of the pooling, padding (2, 2) along"),
     "slope": ({"negative_slope": -1.0}, (1, 3, 8, 8), (4, 3, 3, 3), None, "negative_slope is -1.0; the maximum"),
 }
 

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from switchgrad import ops
-from switchgrad.geometry import IntOrTuple, Padding, window
+from switchgrad.geometry import IntOrTuple, Padding
+from switchgrad.ops.conv_pool import pool_window
 from switchgrad.ops.convolution.choice import Algorithm, check_algorithm
 from switchgrad.ops.max_pool import Pooled
 
@@ -87,7 +88,7 @@ class ConvMaxPool2d(nn.Conv2d):
         return_switches: bool = False,
         **kwargs: Any,
     ) -> None:
-        window(2, pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode, (1, 1))  # refuse what never fits
+        pool_window(pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode, (1, 1))  # refuse what never fits
         super().__init__(*args, **kwargs)
         self.pool_size = pool_size
         self.pool_stride = pool_size if pool_stride is None else pool_stride

@@ -249,7 +249,7 @@ def _plan(
     padded_size = (shape[-2] + 2 * rows, shape[-1] + 2 * columns)
     conv = window(2, tuple(weight_shape[2:]), stride, padding, dilation, False, padded_size)
     size = conv.output_size(padded_size)
-    pool = window(2, *cast("_Pooling", pooling), size)
+    pool = pool_window(*cast("_Pooling", pooling), size)
     pool.output_size(size)
     image = (1, *shape[-3:-2], *padded_size)
     kinds = (image, dtype, device), (weight_shape, weight_dtype, weight_device)
@@ -263,6 +263,21 @@ def _plan(
         device.type,
         _obstacle(*kinds, dilation, groups, pool.cells) is None,
     )
+
+
+def pool_window(
+    pool_size: IntOrTuple,
+    pool_stride: IntOrTuple | None,
+    pool_padding: Padding,
+    pool_dilation: IntOrTuple,
+    ceil_mode: bool,
+    size: Sequence[int],
+) -> Window:
+    """The pooling's window over maps of ``size``; what is wrong is said to be the pooling's."""
+    try:
+        return window(2, pool_size, pool_stride, pool_padding, pool_dilation, ceil_mode, size)
+    except GeometryError as error:
+        raise GeometryError(f"of the pooling, {error}") from None
 
 
 _cached_plan = lru_cache(maxsize=512, typed=True)(_plan)
