@@ -24,7 +24,7 @@ SEQUENCE = (1, 1, 1, 8)
 class Entry:
     """A row: the operators it stands for (the documented one first), when to use them, where they are tested.
 
-    ``picture`` pools a small tensor of ``shape``; its result and gradient are drawn. None where a grid says nothing.
+    ``picture`` pools a small tensor of ``shape``; its result and gradient are drawn.
     ``made`` makes the grid into what the operator takes: numbers above 0, where it takes no others.
     """
 
@@ -32,7 +32,7 @@ class Entry:
     names: tuple[str, ...]
     when: str
     test: str
-    picture: Callable[[Tensor], Tensor] | None = None
+    picture: Callable[[Tensor], Tensor]
     shape: tuple[int, ...] = GRID
     made: Callable[[Tensor], Tensor] = torch.clone
 
@@ -60,6 +60,9 @@ def seeded() -> torch.Generator:
 BOX = torch.tensor([[0.0, 0.0, 0.0, 3.0, 2.0]])
 CORNERS = torch.tensor([[[1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 1.0]]])  # leaves: the first cell, the last cell
 PAIRS = torch.tensor([[9.0, 9.0, 0.0, 0.0], [0.0, 0.0, 9.0, 9.0]])  # clusters: the first two features, the last two
+EDGES = torch.tensor([[[[0.0, 0.0, 0.0], [-1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]]])
+CENTRES = torch.tensor([[4.0, 8.0, 2.0, 4.0], [2.0, 4.0, 2.0, 0.0]])  # of rows of the grid as descriptors
+BINS_READ = torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 4, 1, 1)  # one channel a bin: the grid times 1, 2, 3, 4
 TESTS = "tests/ops"
 
 ENTRIES = (
@@ -81,7 +84,8 @@ ENTRIES = (
         "Convolution, ReLU and max in one",
         ("conv_relu_max_pool2d", "conv_max_pool2d"),
         "The usual block of a small network, trained on a CPU.",
-        "tests/fusion/test_identity.py",
+        f"{TESTS}/test_conv_pool.py",
+        lambda x: ops.conv_relu_max_pool2d(x, EDGES, padding=1),
     ),
     Entry(
         "Average",
@@ -203,6 +207,7 @@ ENTRIES = (
         ("vlad", "k_means"),
         "Scenes and retrieval: what is there, not where; `nn.OrderlessPool` has the three levels.",
         f"{TESTS}/test_pyramid_pool.py",
+        lambda x: ops.vlad(x[0], CENTRES, normalise=False).reshape(1, 1, 2, 4),
     ),
     Entry(
         "Stochastic",
@@ -362,6 +367,7 @@ ENTRIES = (
         ("batch_norm_relu_max_pool2d",),
         "Networks with batch normalisation, trained on a CPU.",
         f"{TESTS}/test_batch_norm.py",
+        lambda x: ops.batch_norm_relu_max_pool2d(x, None, None, training=True),
     ),
     Entry(
         "RoI max",
@@ -389,6 +395,7 @@ ENTRIES = (
         ("ps_roi_pool", "ps_roi_align"),
         "R-FCN: the head is a convolution, and each bin has channels of its own.",
         f"{TESTS}/test_regions.py",
+        lambda x: ops.ps_roi_pool(x * BINS_READ, BOX, 2),
     ),
     Entry(
         "Max unpooling",
