@@ -15,8 +15,9 @@ import conform
 import loops
 from conform import FLOATS, Case, Mutant, Operator
 from harness.compare import require_same
-from switchgrad import nn, ops
+from switchgrad import kernels, nn, ops
 from switchgrad.errors import GeometryError
+from switchgrad.kernels import schema
 
 POOL = {1: ops.lp_pool1d, 2: ops.lp_pool2d, 3: ops.lp_pool3d}
 LAYER = {1: nn.LPPool1d, 2: nn.LPPool2d, 3: nn.LPPool3d}
@@ -66,15 +67,69 @@ def declaration(dims: int) -> Operator:
         gradient_dtypes=(torch.float64, torch.float32),
         samples=("plain", "ties", "negative"),
         layer=lambda case: LAYER[dims](**case.arguments),
-        same_bits=False,
-        keeps_layout=False,  # of exotic strides: gradients of elementwise steps have those of the input
     )
 
 
 TWO = declaration(2)
-# Powers are rounded differently in the lanes and at the end of a row: these compare bit by bit.
+# The compiler and the tape's second turn take steps, which round differently; so do doubles of an odd power, which
+# keep strides of any kind as elementwise steps do.
 ROUNDED = ("jacobians_agree", "gradients_follow_the_layout", "compiles_without_breaks", "exports_with_open_shapes")
 LOOPS = [name for name in conform.CHECKS if name not in ROUNDED]
+
+
+def test_gradients_of_the_kernel_follow_the_layout() -> None:
+    floats = replace(TWO, gradient_dtypes=(torch.float32,))
+    conform.check(floats, ["gradients_follow_the_layout"])
+
+
+# Maps beyond what is done at once are cut: along the rows, along the depth of a volume, channels last as well.
+LARGE = {
+    "rows": ((1, 2, 231, 230), (3, 3), (2, 2), (1, 1), (1, 1)),
+    "rows that overlap and hop": ((1, 1, 250, 190), (3, 2), (1, 2), (2, 0), (2, 1)),
+    "channels last": ((1, 70, 30, 31), (3, 3), (1, 2), (1, 1), (1, 1)),
+    "small maps together": ((3, 40, 28, 29), (2, 3), (2, 1), (0, 1), (1, 1)),
+    "depth": ((1, 1, 11, 90, 80), (2, 3, 2), (3, 1, 2), (1, 1, 0), (1, 1, 2)),
+    "one long row": ((1, 1, 50_000), (5,), (3,), (2,), (1,)),
+}
+
+
+@pytest.mark.skipif(not kernels.isas(), reason="the native library is not here")
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", LARGE)
+def test_pieces_of_large_maps(name: str, dtype: torch.dtype) -> None:
+    shape, *window = LARGE[name]
+    kernel, stride, padding, dilation = map(list, window)
+    arguments = (3.0, kernel, stride, [p for p in padding for _ in "be"], dilation, False)
+    x = torch.randn(shape).to(dtype)
+    x[..., : shape[-1] // 3] = 0
+    if name == "channels last":
+        x = x.contiguous(memory_format=torch.channels_last)
+    y = torch.ops.switchgrad.lp_pool(x, *arguments)
+    g = torch.randn_like(y)
+    slopes = torch.ops.switchgrad.lp_pool_spread(g, x, y, *arguments)
+    loose = {torch.float64: 1e-13, torch.float32: 1e-5}.get(dtype, 1e-2)
+    for got, meaning, given in ((y, "lp_pool", (x,)), (slopes, "lp_pool_spread", (g, x, y))):
+        wanted = schema.REFERENCES[meaning](*(t.double() for t in given), *arguments)
+        assert got.stride() == (x.stride() if got is slopes else wanted.contiguous(memory_format=_format(x)).stride())
+        torch.testing.assert_close(got.double(), wanted, rtol=loose, atol=loose)
+
+
+def _format(x: torch.Tensor) -> torch.memory_format:
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+@pytest.mark.skipif(not kernels.isas(), reason="the native library is not here")
+def test_the_registered_operators_refuse_what_does_not_fit() -> None:
+    x, window = torch.randn(1, 2, 4, 4), ([2, 2], [2, 2], [0] * 4, [1, 1], False)
+    y = torch.ops.switchgrad.lp_pool(x, 2.0, *window)
+    with pytest.raises(RuntimeError, match=r"norm_type is 0\.0+; the kernels of Lp pooling take"):
+        torch.ops.switchgrad.lp_pool(x, 0.0, *window)
+    with pytest.raises(RuntimeError, match="takes float64, float32, float16 or bfloat16"):
+        torch.ops.switchgrad.lp_pool(x.int(), 2.0, *window)
+    for wrong in ((x, x, y), (y, x, x), (y.double(), x, y), (y, x, y.half())):
+        with pytest.raises(RuntimeError, match="use what the pooling of this input gave"):
+            torch.ops.switchgrad.lp_pool_spread(*wrong, 2.0, *window)
 
 
 def _signed(x: torch.Tensor, norm_type: float, kernel_size: Any, **arguments: Any) -> torch.Tensor:

@@ -71,6 +71,8 @@ SCHEMAS = {
     "max_unpool_pick": "(Tensor tensor, Tensor indices, int dims) -> Tensor",
     "avg_pool": f"(Tensor input, {_AVERAGE}) -> Tensor",
     "avg_pool_spread": f"(Tensor pooled, SymInt[] input_size, {_AVERAGE}, bool channels_last) -> Tensor",
+    "lp_pool": f"(Tensor input, float p, {_WINDOW}) -> Tensor",
+    "lp_pool_spread": f"(Tensor pooled, Tensor input, Tensor values, float p, {_WINDOW}) -> Tensor",
     "adaptive_avg_pool": "(Tensor input, SymInt[] output_size) -> Tensor",
     "adaptive_avg_pool_spread": "(Tensor pooled, SymInt[] input_size, bool channels_last) -> Tensor",
     "filter_pool": f"(Tensor input, {_FILTER}, SymInt[] places, int border) -> Tensor",
@@ -99,8 +101,6 @@ SCHEMAS = {
 # These are compositions of the operators above where no kernel does them in one pass: only CUDA has one.
 FOR_CUDA = {
     "max_pool_place": f"(Tensor pooled, Tensor codes, SymInt[] input_size, {_WINDOW}) -> Tensor",
-    "lp_pool": f"(Tensor input, float p, {_WINDOW}) -> Tensor",
-    "lp_pool_spread": f"(Tensor pooled, Tensor input, Tensor values, float p, {_WINDOW}) -> Tensor",
 }
 
 # What each operator means, by name: for devices whose kernels cannot be loaded.

@@ -11,7 +11,8 @@ from torch.nn import functional
 from switchgrad.errors import GeometryError
 from switchgrad.ops.avg_pool.reference import wide
 from switchgrad.ops.checks import FLOATS, check_tensor, number
-from switchgrad.ops.lp_pool import checked_norm, lp_root, lp_terms
+from switchgrad.ops.lp_fused import has_kernel
+from switchgrad.ops.lp_pool import checked_norm, lp_pool1d, lp_pool2d, lp_pool3d, lp_root, lp_terms
 from switchgrad.ops.max_pool import max_pool1d
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "global_max_pool",
     "global_sum_pool",
 ]
+
+_LP: dict[int, Any] = {1: lp_pool1d, 2: lp_pool2d, 3: lp_pool3d}
 
 
 def global_avg_pool(input: Tensor, keepdim: bool = False) -> Tensor:
@@ -123,6 +126,9 @@ def global_lp_pool(input: Tensor, norm_type: float, keepdim: bool = False) -> Te
     axes, p = _spatial(input, "global_lp_pool"), checked_norm(norm_type)
     if p == math.inf:
         return global_max_pool(input.abs(), keepdim)
+    if len(axes) in _LP and has_kernel(input, p):
+        pooled = _LP[len(axes)](input, p, tuple(input.shape[2:]))
+        return pooled if keepdim else pooled.flatten(1)
     return lp_root(lp_terms(input.to(wide(input.dtype)), p).sum(axes, keepdim=keepdim), p).to(input.dtype)
 
 

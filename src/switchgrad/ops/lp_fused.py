@@ -1,7 +1,7 @@
-"""Lp pooling in one operator and its backward in another: for devices whose kernels do them in one pass.
+"""Lp pooling in one operator and its backward in another, whose kernels do each in one pass.
 
-Elsewhere powers, sums and roots are steps (`lp_pool`), which are differentiable at every order and which the compiler
-fuses by itself; so is the backward of this backward.
+For the compiler, under a transform and where there is no kernel, powers, sums and roots are steps (`lp_pool`), which
+are differentiable at every order and which the compiler fuses by itself; so is the backward of this backward.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.geometry import Window
+from switchgrad.kernels import native
 from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.avg_pool.reference import wide
 from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
@@ -20,12 +21,20 @@ from switchgrad.ops.max_pool.reference import cells, flat, window_of
 from switchgrad.ops.max_pool.registration import max_pool_values_shapes
 from switchgrad.ops.routing import is_transformed, is_watched, window_args
 
+_PRODUCTS = (0.5, 1.0, 2.0)  # of which the root is one as well
 Steps = Callable[[Tensor, float], Tensor]
 
 
-def has_kernel(input: Tensor) -> bool:
-    """Whether the operator is worth calling: on CUDA, where neither the compiler nor a transform looks on."""
-    return input.is_cuda and not torch.compiler.is_compiling() and not is_transformed()
+def has_kernel(input: Tensor, p: float) -> bool:
+    """Whether the operator is worth calling: there are kernels, and neither the compiler nor a transform looks on.
+
+    Powers of doubles that are no products and square roots are PyTorch's: it takes them several at a time.
+    """
+    if torch.compiler.is_compiling() or is_transformed():
+        return False
+    if input.device.type != "cpu":
+        return input.is_cuda
+    return native.LIBRARY is not None and (input.dtype != torch.float64 or p in _PRODUCTS)
 
 
 def norms(input: Tensor, p: float, window: Window, steps: Steps) -> Tensor:

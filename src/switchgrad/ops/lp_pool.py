@@ -119,7 +119,7 @@ def _lp_pool(
         sums = _SUM[dims](terms, kernel_size, stride, padding, ceil_mode, dilation=dilation)
         return lp_root(sums, p).to(input.dtype)
 
-    if not lp_fused.has_kernel(input):
+    if not lp_fused.has_kernel(input, p):
         return steps(input, p)
     win = window(dims, kernel_size, stride, padding, dilation, ceil_mode, input.shape[-dims:])
     win.output_size(input.shape[-dims:])

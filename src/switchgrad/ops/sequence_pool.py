@@ -13,8 +13,8 @@ from switchgrad.ops.adaptive_pool import adaptive_max_pool1d
 from switchgrad.ops.avg_pool.reference import wide
 from switchgrad.ops.checks import check_floats, check_tensor, count
 from switchgrad.ops.exporting import stable_sort
-from switchgrad.ops.global_pool import global_max_pool
-from switchgrad.ops.lp_pool import checked_norm, lp_root, lp_terms
+from switchgrad.ops.global_pool import global_lp_pool, global_max_pool
+from switchgrad.ops.lp_pool import checked_norm
 from switchgrad.ops.max_pool import DTYPES, max_pool1d
 
 __all__ = [
@@ -99,10 +99,7 @@ def lp_over_time(
     tensor([[5.]])
     """
     valid, p = _valid(input, lengths, mask, "lp_over_time"), checked_norm(norm_type)
-    steps = input if valid is None else torch.where(valid, input, 0)
-    if p == math.inf:
-        return global_max_pool(steps.abs())
-    return lp_root(lp_terms(steps.to(wide(input.dtype)), p).sum(-1), p).to(input.dtype)
+    return global_lp_pool(input if valid is None else torch.where(valid, input, 0), p)
 
 
 def k_max_pool(input: Tensor, k: int, *, return_indices: bool = False) -> Tensor | tuple[Tensor, Tensor]:
