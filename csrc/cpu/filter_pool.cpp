@@ -1,7 +1,6 @@
 // Weighted and blurred pooling on the CPU: checks, what lies beyond the border, threads, registration.
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -10,7 +9,6 @@
 #include "cpu/numbers.h"
 #include "cpu/windows.h"
 #include "filter_pool/job.h"
-#include "layout/job.h"
 
 namespace switchgrad {
 
@@ -171,76 +169,6 @@ struct Call {
   int64_t planes(bool channels_last) const { return channels_last ? job.batch : job.batch * job.channels; }
 };
 
-// Planar maps with so short rows that most lanes of a vector would stay empty are turned over, some channels at a time,
-// and go through the kernels whose lanes are channels.
-class Turned {
- public:
-  static constexpr int64_t shortest = 16;  // rows of this many numbers fill a vector
-
-  static bool serves(Dtype dtype, int64_t row, int64_t channels) {
-    return (dtype == F32 || dtype == F64) && row < shortest && channels >= shortest;
-  }
-
-  // `sums`: from maps, which are compact, to pooled numbers; else the adjoint.
-  Turned(const FilterJob& job, Dtype dtype, bool sums)
-      : job_(job),
-        kernel_((sums ? table().sums_channels_last : table().spread_channels_last)[dtype]),
-        turn_(kernels<LayoutTable>(SWITCHGRAD_OF_EACH_ISA(layout_table)).turn[dtype == F64]),
-        bytes_(dtype == F64 ? 8 : 4),
-        cells_(job.size(0) * job.size(1) * job.size(2)),
-        places_(job.places(0) * job.places(1) * job.places(2)),
-        sums_(sums) {}
-
-  void run(int64_t work) const {
-    const int64_t chunks = (job_.channels + together - 1) / together;
-    in_parallel(job_.batch * chunks, work * together, [&](int64_t begin, int64_t end) {
-      std::vector<double> maps(numbers(cells_)), pooled(numbers(places_));
-      for (int64_t item = begin; item < end; ++item) {
-        const int64_t first = item % chunks * together, left = job_.channels - first;
-        turn_channels(item / chunks * job_.channels + first, left < together ? left : together, maps.data(),
-                      pooled.data());
-      }
-    });
-  }
-
- private:
-  static constexpr int64_t together = 64;  // channels
-
-  size_t numbers(int64_t cells) const { return static_cast<size_t>(cells * together * bytes_ / 8); }
-
-  // Channels first .. first + count - 1 of all pictures' channels.
-  void turn_channels(int64_t first, int64_t count, void* maps, void* pooled) const {
-    char *planar = static_cast<char*>(job_.maps) + first * cells_ * bytes_,
-         *planar_pooled = static_cast<char*>(job_.pooled) + first * places_ * bytes_;
-    FilterJob job = job_;
-    job.batch = 1;
-    job.channels = count;
-    job.maps = maps;
-    job.pooled = pooled;
-    const int64_t strides[] = {0, 1, job.size(1) * job.size(2) * count, job.size(2) * count, count};
-    std::copy(std::begin(strides), std::end(strides), job.stride);
-    if (sums_) {
-      turn(count, cells_, planar, maps);
-      kernel_(job, 0, job.places(0) * job.places(1));
-      turn(places_, count, pooled, planar_pooled);
-    } else {
-      turn(count, places_, planar_pooled, pooled);
-      kernel_(job, 0, job.size(0) * job.size(1));
-      turn(cells_, count, maps, planar);
-    }
-  }
-  void turn(int64_t rows, int64_t columns, const void* from, void* to) const {
-    const TurnJob job{1, rows, columns, from, to};
-    turn_(job, 0, kernels<LayoutTable>(SWITCHGRAD_OF_EACH_ISA(layout_table)).bands(job));
-  }
-
-  const FilterJob& job_;
-  FilterKernel kernel_;
-  void (*turn_)(const TurnJob&, int64_t, int64_t);
-  int64_t bytes_, cells_, places_;
-  bool sums_;
-};
-
 Tensor filter_pool(Tensor given, Tensor weights, std::optional<Tensor> factors, Sizes kernel_size, Sizes stride,
                    Sizes before, Sizes dilation, Sizes places, int64_t border) {
   const auto spatial = static_cast<int64_t>(kernel_size.size());
@@ -248,11 +176,10 @@ Tensor filter_pool(Tensor given, Tensor weights, std::optional<Tensor> factors, 
   const Dtype dtype = float_dtype(given, "the input", name);
   const Plan plan(spatial_of(given, spatial), kernel_size, stride, before, dilation, places, border);
   const bool pixels = is_channels_last(given, spatial);
-  const bool turned = !pixels && Turned::serves(dtype, places.back(), given.size(given.dim() - spatial - 1));
-  Call call(plan, given, weights, factors, pixels || turned);
+  Call call(plan, given, weights, factors, pixels);
   FilterJob& job = call.job;
   const int64_t unit_axis = pixels ? 1 : given.dim() - 1;
-  const bool usable = !turned && (given.stride(unit_axis) == 1 || given.size(unit_axis) == 1);
+  const bool usable = given.stride(unit_axis) == 1 || given.size(unit_axis) == 1;
   const Tensor input = usable ? given : made_compact(given, pixels);
   const int64_t lead = input.dim() - spatial;
   job.batch = lead == 2 ? input.size(0) : 1;
@@ -261,10 +188,6 @@ Tensor filter_pool(Tensor given, Tensor weights, std::optional<Tensor> factors, 
   Tensor pooled = compact(with_spatial(given, spatial, places), pixels, given.scalar_type());
   job.maps = const_cast<void*>(input.const_data_ptr());
   job.pooled = pooled.mutable_data_ptr();
-  if (turned) {
-    Turned(job, dtype, true).run(plan.cells * job.places(0) * job.places(1) * job.places(2));
-    return pooled;
-  }
   const FilterKernel kernel = (pixels ? table().sums_channels_last : table().sums_planar)[dtype];
   const int64_t row = job.places(2) * plan.cells;
   in_parallel(call.planes(pixels) * job.places(0) * job.places(1), pixels ? row * job.channels : row,
@@ -281,8 +204,7 @@ Tensor filter_pool_spread(Tensor given, Sizes input_size, Tensor weights, std::o
   const Plan plan(input_size, kernel_size, stride, before, dilation, spatial_of(given, spatial), border);
   const int64_t lead = given.dim() - spatial;
   const bool pixels = channels_last && lead == 2 && spatial > 1;
-  const bool turned = !pixels && Turned::serves(dtype, input_size.back(), given.size(lead - 1));
-  Call call(plan, given, weights, factors, pixels || turned);
+  Call call(plan, given, weights, factors, pixels);
   FilterJob& job = call.job;
   const Tensor pooled = made_compact(given, pixels);
   job.batch = lead == 2 ? pooled.size(0) : 1;
@@ -290,10 +212,6 @@ Tensor filter_pool_spread(Tensor given, Sizes input_size, Tensor weights, std::o
   Tensor maps = compact(with_spatial(given, spatial, input_size), pixels, given.scalar_type());
   job.maps = maps.mutable_data_ptr();
   job.pooled = const_cast<void*>(pooled.const_data_ptr());
-  if (turned) {
-    Turned(job, dtype, false).run(plan.cells * job.size(0) * job.size(1) * job.size(2));
-    return maps;
-  }
   const FilterKernel kernel = (pixels ? table().spread_channels_last : table().spread_planar)[dtype];
   const int64_t row = job.size(2) * plan.cells;
   in_parallel(call.planes(pixels) * job.size(0) * job.size(1), pixels ? row * job.channels : row,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "filter_pool/channels_last.h"
+#include "filter_pool/picked.h"
 #include "filter_pool/planar.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
@@ -9,6 +10,7 @@ namespace {
 
 template <class T>
 void filter_sums_planar(const FilterJob& job, int64_t begin, int64_t end) {
+  if (picks_sums<T>(job)) return picked_sums<T>(job, begin, end);
   PlanarSums<T>(job).rows(begin, end);
 }
 template <class T>
@@ -17,6 +19,7 @@ void filter_sums_channels_last(const FilterJob& job, int64_t begin, int64_t end)
 }
 template <class T>
 void filter_spread_planar(const FilterJob& job, int64_t begin, int64_t end) {
+  if (picks_spread<T>(job)) return picked_spread<T>(job, begin, end);
   PlanarSpread<T>(job).rows(begin, end);
 }
 template <class T>

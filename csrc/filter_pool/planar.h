@@ -1,7 +1,8 @@
 // Sums of windows and their adjoint where columns are neighbours in memory: a row of places lies in lanes.
 //
 // A line is a row of padded cells. Where the weights are products of one for each row and one for each column, the rows
-// of a window are summed into one line, whose columns are summed then; else every row is a line. A block of rows goes
+// of a window are summed into one line, whose columns are summed then (the adjoint: rows of pooled numbers into one,
+// which is spread over columns then); else every row is a line. A block of rows goes
 // through each of these steps together, so that nothing is read in another form right after it was written.
 #pragma once
 
@@ -283,19 +284,21 @@ class PlanarSpread : FilterRows<T> {
   void rows(int64_t begin, int64_t end) const {
     const int64_t most = rows_in_block(size_ * static_cast<int64_t>(sizeof(A)), job_.size(1)), room = form_.room();
     const Plan plan = this->plan_of_spread(most);
-    Scratch<A> grads(plan.held() * room), lines((this->products() ? plan.held() : most) * size_);
+    Scratch<A> grads(plan.held() * room), summed(room), lines(most * size_);
     for (int64_t i = 0; i < plan.held() * room; ++i) grads[i] = 0;
+    for (int64_t i = 0; i < room; ++i) summed[i] = 0;
     Terms<A> terms(plan.parts());
     Lines<A> seen(plan.parts());
     plan.each_block(begin, end, job_.size(0), [&](const Plan::Block& block) {
       const int64_t count = block.end - block.begin, reads = plan.reads(block);
       const auto grad = [&](int64_t slot) { return grads.get() + slot * room + form_.lead(); };
       for (int64_t i = 0; i < reads; ++i) load_grads(block.map, plan.from(block, i), grad(i));
-      const int64_t made = this->products() ? reads : count;
-      for (int64_t i = 0; i < made; ++i) {
-        seen.count = 0;
+      for (int64_t i = 0; i < count; ++i) {
+        seen.count = terms.count = 0;
         if (this->products()) {
-          seen.add(grad(i), this->along_);
+          plan.each_row(block, i, [&](int64_t tap, int64_t slot) { terms.add(grad(slot), this->down_[tap]); });
+          combine_row<A, A>(terms, count_, summed.get() + form_.lead(), Roomy{});
+          seen.add(summed.get() + form_.lead(), this->along_);
         } else {
           plan.each_row(block, i,
                         [&](int64_t tap, int64_t slot) { seen.add(grad(slot), weights_ + tap * across_.axis.kernel); });
@@ -305,13 +308,7 @@ class PlanarSpread : FilterRows<T> {
       }
       for (int64_t i = 0; i < count; ++i) {
         terms.count = 0;
-        if (this->products()) {
-          plan.each_row(block, i, [&](int64_t tap, int64_t slot) {
-            terms.add(lines.get() + slot * size_ + inside_, this->down_[tap]);
-          });
-        } else {
-          terms.add(lines.get() + i * size_ + inside_, A{1});
-        }
+        terms.add(lines.get() + i * size_ + inside_, A{1});
         combine_row<A, T>(terms, width_, static_cast<Raw<T>*>(job_.maps) + (block.begin + i) * width_, Tight{});
       }
     });

@@ -27,6 +27,9 @@ CASES: dict[str, tuple[tuple[Any, ...], tuple[int, ...]]] = {
     "dilated": (([2, 3], [1, 2], [1, 2], [2, 3], [7, 8], 0), (8, 17)),
     "beyond the input": (([2, 2], [2, 2], [1, 1], [3, 1], [5, 5], 0), (5, 6)),
     "volume": (([2, 3, 3], [1, 2, 2], [0, 1, 1], [1, 1, 1], [3, 3, 4], 2), (4, 5, 7)),
+    "short rows": (([3, 3], [2, 2], [1, 1], [1, 1], [7, 7], 0), (14, 14)),
+    "short rows, folded": (([4, 3], [1, 1], [2, 1], [1, 1], [14, 13], 2), (13, 13)),
+    "products, short rows": (([5, 5], [2, 2], [2, 2], [1, 1], [7, 7], 2), (13, 14)),
     "products": (([3, 5], [1, 2], [1, 2], [1, 1], [9, 33], 2), (9, 66)),
     "products, seven": (([7, 7], [2, 2], [3, 3], [1, 1], [5, 9], 2), (9, 17)),
     "products, cells in no window": (([5, 5], [2, 1], [3, 1], [1, 1], [5, 20], 1), (9, 30)),
@@ -81,28 +84,6 @@ def test_sums_and_adjoint_are_the_references(case: str, dtype: torch.dtype) -> N
                 torch.testing.assert_close(got, wanted, rtol=0, atol=loose * scale_of, check_stride=False)
                 assert got.stride() == laid(got, last).stride()
             assert torch.equal(sums, up) or dtype != torch.float64 or case.startswith("products")
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_short_rows_of_many_channels_give_the_bits_of_channels_last(dtype: torch.dtype) -> None:
-    """Planar maps of short rows go through the kernels for channels, a few dozens at a time."""
-    (kernel, stride, before, dilation, places, border), size = CASES["volume"]
-    window = (kernel, stride, before, dilation)
-    x, pooled, weights, factors = numbers("volume", 150, dtype)
-    crop = torch.stack([x, x.flip(0)], -1)[..., 0]
-    for isa, count in itertools.product(kernels.isas(), (1, 3)):
-        with kernels.use_isa(isa), threads(count):
-            wanted = call("filter_pool", laid(x, True), weights, factors, *window, places, border)
-            for given in (x, crop):
-                sums = call("filter_pool", given, weights, factors, *window, places, border)
-                assert torch.equal(sums, wanted)
-                assert sums.is_contiguous()
-            down = [
-                call("filter_pool_spread", pooled, size, weights, factors, *window, border, last)
-                for last in (False, True)
-            ]
-            assert torch.equal(*down)
-            assert down[0].is_contiguous()
 
 
 @pytest.mark.parametrize("case", CASES)
