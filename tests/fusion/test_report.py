@@ -152,6 +152,30 @@ def test_pictures_before_tiles_are_laid_channels_last():
     assert last == [True, False, True, True, False, False]  # ours and PyTorch's, for each
 
 
+class Viewed(nn.Module):
+    """Views beside a block: of what came in, and of the same numbers as another type."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+
+    def forward(self, x, beside):
+        y = self.block(x)
+        return y, beside.view(beside.shape[0], -1), y.mean((2, 3)).view(torch.int32)
+
+
+def test_views_that_are_no_shapes_of_maps_stay_views():
+    model, x = Viewed(), torch.randn(3, 1, 8, 8)
+    optimized = switchgrad.optimize(model)
+    assert ("block.0", "block.1", "block.2") in rows(model)
+    y, viewed, words = optimized(x, x)
+    assert viewed.data_ptr() == x.data_ptr()
+    torch.testing.assert_close(words.view(torch.float32), y.mean((2, 3)).detach())
+    for run in (model, optimized):  # what came in cannot be viewed so: PyTorch's refusal, and no copy
+        with pytest.raises(RuntimeError, match="view size is not compatible"):
+            run(x, x.transpose(2, 3))
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_maps_of_one_channel_go_out_as_they_came_in(layout):
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.ReLU())
