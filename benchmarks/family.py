@@ -94,6 +94,14 @@ class Case:
         pool = {1: theirs.max_pool1d, 2: theirs.max_pool2d, 3: theirs.max_pool3d}[self.dims]
         return pool(large, *self.window, return_indices=True)[1]
 
+    def bytes_moved(self, x: Tensor, y: Tensor) -> int:
+        """What the forward has to read and write: unpooling reads an index of eight bytes for each value as well."""
+        return x.nbytes + y.nbytes + (8 * x.numel() if self.kind == "max_unpool" else 0)
+
+    def bytes_moved_backward(self, x: Tensor, y: Tensor) -> int:
+        """As many, but that the slopes of norms are found from the input and the norms themselves."""
+        return (2 if self.kind == "lp" else 1) * self.bytes_moved(x, y)
+
     def onnx_node(self) -> tuple[str, dict[str, Any]] | None:
         """Name and attributes of the ONNX operator, if there is one."""
         if self.kind in ("adaptive_avg", "adaptive_max"):

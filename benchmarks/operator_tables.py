@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from table import Table, ms, ratio
+from table import Table, copies, ms, ratio
 
 
 def pool_row(row: dict[str, Any]) -> list[str]:
@@ -37,8 +37,10 @@ def family_row(row: dict[str, Any]) -> list[str]:
         row["case"],
         row["memory"],
         *(ms(row[f"{peer}_ms"]) for peer in forward),
+        copies(row.get("copies")),
         ratio(row["times_torch"], row["wanted"]),
         *(ms(row[f"{peer}_ms"]) for peer in backward),
+        copies(row.get("copies_backward")),
         ratio(row["times_torch_backward"], row["wanted_backward"]),
         row["reason"] or "",
     ]
@@ -48,10 +50,10 @@ POOL_FAMILY = Table(
     "Every member of the family that PyTorch has, milliseconds: PyTorch eager on the same tensor and in the "
     "other layout, its function through torch.compile where measured, oneDNN through opaque tensors, ONNX "
     "Runtime; then how many times as fast as PyTorch on the same tensor we are (wanted in brackets; **bold** "
-    "where it falls short). Copy: a copy of as many bytes as the forward reads and writes; fill: one number "
-    "written into every cell of a new gradient",
-    "case | memory | forward | PyTorch | other layout | compiled | oneDNN | ONNX Runtime | copy | vs PyTorch "
-    "| backward | PyTorch  | other layout  | compiled  | fill | vs PyTorch  | why",
+    "where it falls short). Copy: a copy of as many bytes as are read and written, and on large maps how many "
+    "times as long we take (at most 1.3 wanted); fill: one number written into every cell of a new gradient",
+    "case | memory | forward | PyTorch | other layout | compiled | oneDNN | ONNX Runtime | copy | copies "
+    "| vs PyTorch | backward | PyTorch  | other layout  | compiled  | fill | copies  | vs PyTorch  | why",
     family_row,
 )
 

@@ -34,5 +34,12 @@ def ratio(got: float, wanted: float | None) -> str:
     return f"{text} [{wanted:g}]" if got >= wanted else f"**{text}** [{wanted:g}]"
 
 
+def copies(value: float | None) -> str:
+    """How many times as long as a copy of the same bytes: memory is the limit, and somewhat more is allowed."""
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if value <= 1.3 else f"**{value:.2f}**"
+
+
 def ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"

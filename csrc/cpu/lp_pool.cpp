@@ -14,7 +14,7 @@ SWITCHGRAD_TABLE(LpPoolTable, lp_pool_table)
 
 namespace {
 
-constexpr int64_t most_numbers = 40'000;  // of a piece, unless one row has more: half of a small second-level cache
+constexpr int64_t most_numbers = 20'000;  // of a piece, unless one row has more: a part of a second-level cache
 
 const LpPoolTable& table() { return kernels<LpPoolTable>(SWITCHGRAD_OF_EACH_ISA(lp_pool_table)); }
 const AveragePoolTable& sums_table() { return kernels<AveragePoolTable>(SWITCHGRAD_OF_EACH_ISA(avg_pool_table)); }
