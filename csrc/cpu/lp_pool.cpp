@@ -60,7 +60,7 @@ class Maps {
       job_.stride[1 + i] = row_[cells] *= job_.bins[i].size;
       row_[places] *= job_.bins[i].places;
     }
-    job_.stride[axis_ + 1] = job_.stride[0] = unit(cells);
+    job_.stride[0] = unit(cells);
     if (axis_ == 1) job_.stride[2] = unit(cells);
   }
 
