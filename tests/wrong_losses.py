@@ -101,7 +101,7 @@ class OneWindowOnly(ref.MaxPool):
     def backward(self, delta, kept):
         switches, size, win = kept
         dx = torch.zeros(*delta.shape[:2], *size, dtype=delta.dtype)
-        flat = torch.ops.switchgrad.max_pool_indices(switches, list(size), *win).flatten(2)
+        flat = torch.ops.switchgrad.max_pool_indices(switches, list(size), win).flatten(2)
         return (dx.flatten(2).scatter(2, flat, delta.flatten(2)).reshape(dx.shape),)
 
 

@@ -119,16 +119,19 @@ constexpr bool worth_lanes =
 template <class E>
 class Scratch {
  public:
+  // Aligned here: what the allocator aligns by itself it neither keeps at hand nor finds as quickly again.
   explicit Scratch(int64_t count)
-      : data_(static_cast<E*>(::operator new(static_cast<size_t>(count > 0 ? count : 1) * sizeof(E), line))) {}
-  ~Scratch() { ::operator delete(data_, line); }
+      : block_(::operator new(static_cast<size_t>(count > 0 ? count : 1) * sizeof(E) + line)),
+        data_(reinterpret_cast<E*>((reinterpret_cast<uintptr_t>(block_) + line - 1) / line * line)) {}
+  ~Scratch() { ::operator delete(block_); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   E* get() const { return data_; }
   E& operator[](int64_t at) const { return data_[at]; }
 
  private:
-  static constexpr std::align_val_t line{64};
+  static constexpr size_t line = 64;
+  void* block_;
   E* data_;
 };
 

@@ -87,24 +87,25 @@ inline int64_t output_size(const Axis& a, bool ceil_mode) {
 
 // Checks one axis and sets `places`; says the same sentences as geometry.py.
 inline void settle(Axis& a, int64_t index, bool ceil_mode) {
-  const std::string where = " along spatial axis " + std::to_string(index);
-  const std::string pads = std::to_string(a.pad_begin) + ", " + std::to_string(a.pad_end);
+  // Put together only where something is refused: that takes longer than all these questions.
+  const auto where = [&] { return " along spatial axis " + std::to_string(index); };
+  const auto pads = [&] { return std::to_string(a.pad_begin) + ", " + std::to_string(a.pad_end); };
   if (a.kernel < 1 || a.stride < 1 || a.dilation < 1)
-    fail("kernel_size, stride and dilation" + where + " are " + std::to_string(a.kernel) + ", " +
+    fail("kernel_size, stride and dilation" + where() + " are " + std::to_string(a.kernel) + ", " +
          std::to_string(a.stride) + " and " + std::to_string(a.dilation) + "; every entry must be at least 1");
-  if (a.pad_begin < 0 || a.pad_end < 0) fail("padding (" + pads + ")" + where + " is negative; give 0 or more");
+  if (a.pad_begin < 0 || a.pad_end < 0) fail("padding (" + pads() + ")" + where() + " is negative; give 0 or more");
   constexpr int64_t limit = int64_t{1} << 40;
   if (a.kernel > limit || a.stride > limit || a.dilation > limit || a.size > limit || a.kernel * a.dilation > limit)
-    fail("the window's numbers" + where + " are beyond 2^40; use smaller ones");
+    fail("the window's numbers" + where() + " are beyond 2^40; use smaller ones");
   if (a.pad_begin >= a.span() || a.pad_end >= a.span())
-    fail("padding (" + pads + ")" + where + " reaches the window's span of " + std::to_string(a.span()) +
+    fail("padding (" + pads() + ")" + where() + " reaches the window's span of " + std::to_string(a.span()) +
          " cells; use at most " + std::to_string(a.span() - 1) + " on each side");
   if (a.size < 1)
     fail("spatial axis " + std::to_string(index) + " of the input has size " + std::to_string(a.size) +
          "; every axis but the batch needs at least 1 cell");
   a.places = output_size(a, ceil_mode);
   if (a.places < 1)
-    fail("the window spans " + std::to_string(a.span()) + " cells" + where + ", but the input has " +
+    fail("the window spans " + std::to_string(a.span()) + " cells" + where() + ", but the input has " +
          std::to_string(a.size) + " and the padding adds " + std::to_string(a.pad_begin) + " + " +
          std::to_string(a.pad_end) + "; use a smaller kernel_size or dilation, or more padding");
 }

@@ -81,26 +81,25 @@ Tensor spread(const Tensor& given, const Plan& plan, bool channels_last, const c
 
 // ---- what the dispatcher calls -----------------------------------------------------------------------------------
 
-Tensor avg_pool(Tensor input, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation, bool ceil_mode,
-                bool count_include_pad, double divisor) {
-  const Geometry geometry{kernel_size, stride, padding, dilation, ceil_mode};
+Tensor avg_pool(const Tensor& input, const Sizes& window, bool count_include_pad, double divisor) {
+  const Geometry geometry(window);
   check_rank(input, geometry.dims(), name);
   return average(input, Plan::over(geometry, spatial_of(input, geometry.dims()), count_include_pad, divisor));
 }
 
-Tensor avg_pool_spread(Tensor pooled, Sizes input_size, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
-                       bool ceil_mode, bool count_include_pad, double divisor, bool channels_last) {
-  const Geometry geometry{kernel_size, stride, padding, dilation, ceil_mode};
+Tensor avg_pool_spread(const Tensor& pooled, const Sizes& input_size, const Sizes& window, bool count_include_pad,
+                       double divisor, bool channels_last) {
+  const Geometry geometry(window);
   return spread(pooled, Plan::over(geometry, input_size, count_include_pad, divisor), channels_last, name);
 }
 
-Tensor adaptive_avg_pool(Tensor input, Sizes output_size) {
+Tensor adaptive_avg_pool(const Tensor& input, const Sizes& output_size) {
   const auto spatial = static_cast<int64_t>(output_size.size());
   check_rank(input, spatial, adaptive_name);
   return average(input, Plan::adaptive(spatial_of(input, spatial), output_size));
 }
 
-Tensor adaptive_avg_pool_spread(Tensor pooled, Sizes input_size, bool channels_last) {
+Tensor adaptive_avg_pool_spread(const Tensor& pooled, const Sizes& input_size, bool channels_last) {
   const auto spatial = static_cast<int64_t>(input_size.size());
   check_rank(pooled, spatial, adaptive_name);
   return spread(pooled, Plan::adaptive(input_size, spatial_of(pooled, spatial)), channels_last, adaptive_name);

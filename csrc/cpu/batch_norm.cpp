@@ -143,8 +143,7 @@ std::tuple<Tensor, Tensor, Tensor> pooled(const Tensor& given, const Affine& aff
   NormJob& job = norm.job;
   const Sizes sizes = with_spatial(given, 2, places_of(job.window, 2));
   Tensor values = compact(sizes, norm.channels_last, given.scalar_type());
-  Tensor codes =
-      compact(keep_codes ? sizes : Sizes{0}, keep_codes && norm.channels_last, geometry.code_type(job.window));
+  Tensor codes = keep_codes ? compact(sizes, norm.channels_last, geometry.code_type(job.window)) : Tensor();
   job.output = values.mutable_data_ptr();
   job.output_codes = keep_codes ? codes.mutable_data_ptr() : nullptr;
   const ReluMaxPoolTable& pooling = kernels<ReluMaxPoolTable>(SWITCHGRAD_OF_EACH_ISA(relu_max_pool_table));
@@ -217,42 +216,42 @@ void move(Tensor& running, const double* to, double momentum, double correction,
 
 // ---- what the dispatcher calls -----------------------------------------------------------------------------------
 
-std::tuple<Tensor, Tensor> batch_norm_relu(Tensor input, Optional weight, Optional bias, Optional running_mean,
-                                           Optional running_var, bool training, double eps) {
+std::tuple<Tensor, Tensor> batch_norm_relu(const Tensor& input, const Optional& weight, const Optional& bias,
+                                           const Optional& running_mean, const Optional& running_var, bool training,
+                                           double eps) {
   return forward(input, {weight, bias, running_mean, running_var, training, eps});
 }
 
-std::tuple<Tensor, Tensor, Tensor> batch_norm_relu_max_pool(Tensor input, Optional weight, Optional bias,
-                                                            Optional running_mean, Optional running_var, bool training,
-                                                            double eps, Sizes kernel_size, Sizes stride, Sizes padding,
-                                                            Sizes dilation, bool ceil_mode) {
-  return pooled(input, {weight, bias, running_mean, running_var, training, eps},
-                {kernel_size, stride, padding, dilation, ceil_mode}, true);
+std::tuple<Tensor, Tensor, Tensor> batch_norm_relu_max_pool(const Tensor& input, const Optional& weight,
+                                                            const Optional& bias, const Optional& running_mean,
+                                                            const Optional& running_var, bool training, double eps,
+                                                            const Sizes& window) {
+  return pooled(input, {weight, bias, running_mean, running_var, training, eps}, window, true);
 }
 
-std::tuple<Tensor, Tensor> batch_norm_relu_max_pool_values(Tensor input, Optional weight, Optional bias,
-                                                           Optional running_mean, Optional running_var, bool training,
-                                                           double eps, Sizes kernel_size, Sizes stride, Sizes padding,
-                                                           Sizes dilation, bool ceil_mode) {
-  auto [values, codes, statistics] = pooled(input, {weight, bias, running_mean, running_var, training, eps},
-                                            {kernel_size, stride, padding, dilation, ceil_mode}, false);
+std::tuple<Tensor, Tensor> batch_norm_relu_max_pool_values(const Tensor& input, const Optional& weight,
+                                                           const Optional& bias, const Optional& running_mean,
+                                                           const Optional& running_var, bool training, double eps,
+                                                           const Sizes& window) {
+  auto [values, codes, statistics] =
+      pooled(input, {weight, bias, running_mean, running_var, training, eps}, window, false);
   return {values, statistics};
 }
 
-std::tuple<Tensor, Tensor, Tensor> batch_norm_relu_backward(Tensor grad, Tensor input, Optional weight, Optional bias,
-                                                            Tensor statistics, bool training, double eps) {
+std::tuple<Tensor, Tensor, Tensor> batch_norm_relu_backward(const Tensor& grad, const Tensor& input,
+                                                            const Optional& weight, const Optional& bias,
+                                                            const Tensor& statistics, bool training, double eps) {
   Normalisation norm(input, nullptr);
   const Tensor sent = beside(grad, sizes_of(input), input.scalar_type(), norm, "the gradient");
   norm.job.grad = sent.const_data_ptr();
   return backward(norm, statistics, weight, bias, training, eps, nullptr);
 }
 
-std::tuple<Tensor, Tensor, Tensor> batch_norm_relu_max_pool_backward(Tensor grad, Tensor input, Tensor codes,
-                                                                     Optional weight, Optional bias, Tensor statistics,
-                                                                     bool training, double eps, Sizes kernel_size,
-                                                                     Sizes stride, Sizes padding, Sizes dilation,
-                                                                     bool ceil_mode) {
-  const Geometry geometry{kernel_size, stride, padding, dilation, ceil_mode};
+std::tuple<Tensor, Tensor, Tensor> batch_norm_relu_max_pool_backward(const Tensor& grad, const Tensor& input,
+                                                                     const Tensor& codes, const Optional& weight,
+                                                                     const Optional& bias, const Tensor& statistics,
+                                                                     bool training, double eps, const Sizes& window) {
+  const Geometry geometry(window);
   Normalisation norm(input, &geometry);
   NormJob& job = norm.job;
   const Sizes sizes = with_spatial(input, 2, places_of(job.window, 2));
@@ -267,7 +266,8 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_relu_max_pool_backward(Tensor grad
   return backward(norm, statistics, weight, bias, training, eps, &geometry);
 }
 
-void batch_norm_move(Tensor running_mean, Tensor running_var, Tensor statistics, double momentum, int64_t count) {
+void batch_norm_move(Tensor running_mean, Tensor running_var, const Tensor& statistics, double momentum,
+                     int64_t count) {
   if (statistics.dim() != 2 || statistics.size(0) != 2 || statistics.scalar_type() != ScalarType::Double ||
       sizes_of(running_mean) != Sizes{statistics.size(1)} || sizes_of(running_var) != sizes_of(running_mean))
     fail("running statistics of shapes " + written(running_mean) + " and " + written(running_var) +

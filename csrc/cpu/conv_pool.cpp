@@ -67,11 +67,11 @@ Sizes pooled_sizes(const ConvPoolJob& job) { return {job.batch, job.filters, job
 // Multiplications of one pooled cell's window that a thread is worth waking for, as in_parallel counts.
 int64_t work_of_cell(const ConvPoolJob& job) { return job.taps() * job.channels / 4 + 1; }
 
-std::tuple<Tensor, Tensor> conv_max_pool(Tensor input, Tensor weight, std::optional<Tensor> bias, Sizes conv_stride,
-                                         Sizes conv_padding, Sizes kernel_size, Sizes stride, Sizes padding,
-                                         Sizes dilation, bool ceil_mode, bool relu) {
+std::tuple<Tensor, Tensor> conv_max_pool(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                                         const Sizes& conv_stride, const Sizes& conv_padding, const Sizes& window,
+                                         bool relu) {
   ConvPoolForwardJob job;
-  const Geometry geometry{kernel_size, stride, padding, dilation, ceil_mode};
+  const Geometry geometry(window);
   describe(job, input, weight, conv_stride, conv_padding, geometry, relu);
   const ConvPoolKernels& kernels = kernels_for(input);
   const Tensor given_bias = bias ? checked_bias(input, *bias, job.filters) : Tensor();
@@ -161,12 +161,12 @@ void deep_weight_gradient(const ConvPoolBackwardJob& job, const ConvPoolKernels&
   });
 }
 
-std::tuple<Tensor, Tensor, Tensor> conv_max_pool_backward(Tensor grad, Tensor codes, Tensor input, Tensor weight,
-                                                          Sizes conv_stride, Sizes conv_padding, Sizes kernel_size,
-                                                          Sizes stride, Sizes padding, Sizes dilation, bool ceil_mode,
+std::tuple<Tensor, Tensor, Tensor> conv_max_pool_backward(const Tensor& grad, const Tensor& codes, const Tensor& input,
+                                                          const Tensor& weight, const Sizes& conv_stride,
+                                                          const Sizes& conv_padding, const Sizes& window,
                                                           bool input_wanted, bool weight_wanted, bool bias_wanted) {
   ConvPoolBackwardJob job;
-  const Geometry geometry{kernel_size, stride, padding, dilation, ceil_mode};
+  const Geometry geometry(window);
   describe(job, input, weight, conv_stride, conv_padding, geometry, true);
   const ConvPoolKernels& kernels = kernels_for(input);
   check_same_dtype(input, grad, "gradient");

@@ -55,13 +55,13 @@ std::tuple<Tensor, Tensor> losses(const Tensor& given, const Tensor& target, con
   return {tensor_of({total / job.divisor}, {}, given.scalar_type()), grad};
 }
 
-std::tuple<Tensor, Tensor> cross_entropy(Tensor input, Tensor target, Optional weight, int64_t ignore_index,
-                                         double label_smoothing, int64_t reduction) {
+std::tuple<Tensor, Tensor> cross_entropy(const Tensor& input, const Tensor& target, const Optional& weight,
+                                         int64_t ignore_index, double label_smoothing, int64_t reduction) {
   return losses(input, target, weight, ignore_index, label_smoothing, reduction, true);
 }
 
-Tensor cross_entropy_values(Tensor input, Tensor target, Optional weight, int64_t ignore_index, double label_smoothing,
-                            int64_t reduction) {
+Tensor cross_entropy_values(const Tensor& input, const Tensor& target, const Optional& weight, int64_t ignore_index,
+                            double label_smoothing, int64_t reduction) {
   return std::get<0>(losses(input, target, weight, ignore_index, label_smoothing, reduction, false));
 }
 

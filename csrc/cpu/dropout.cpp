@@ -32,10 +32,10 @@ Tensor run(const Tensor& given, const Tensor& seed, double p, const DropoutKerne
   return output;
 }
 
-Tensor dropout(Tensor input, Tensor seed, double p) { return run(input, seed, p, table().drop, {}); }
+Tensor dropout(const Tensor& input, const Tensor& seed, double p) { return run(input, seed, p, table().drop, {}); }
 
 // The bias belongs to `axis` of the input.
-Tensor bias_relu_dropout(Tensor input, Optional bias, Tensor seed, double p, int64_t axis) {
+Tensor bias_relu_dropout(const Tensor& input, const Optional& bias, const Tensor& seed, double p, int64_t axis) {
   DropoutJob job;
   Numbers numbers;
   if (bias) {

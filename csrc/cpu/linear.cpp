@@ -38,7 +38,7 @@ int64_t work_of(const LinearJob& job, int64_t numbers) { return job.rows * numbe
 
 int64_t share(int64_t work, int64_t items) { return items > 0 ? work / items : 0; }
 
-Tensor linear(Tensor input, Tensor weight, std::optional<Tensor> bias, bool relu) {
+Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, bool relu) {
   const LinearKernels& with = kernels_for(input);
   LinearForwardJob job;
   static_cast<LinearJob&>(job) = described(input, weight);
@@ -103,9 +103,9 @@ void weight_gradient(const LinearJob& shape, const LinearKernels& with, const Ca
               [&](int64_t begin, int64_t end) { with.weight_gradient(job, begin, end); });
 }
 
-std::tuple<Tensor, Tensor, Tensor> linear_backward(Tensor grad, std::optional<Tensor> output, Tensor input,
-                                                   Tensor weight, bool input_wanted, bool weight_wanted,
-                                                   bool bias_wanted) {
+std::tuple<Tensor, Tensor, Tensor> linear_backward(const Tensor& grad, const std::optional<Tensor>& output,
+                                                   const Tensor& input, const Tensor& weight, bool input_wanted,
+                                                   bool weight_wanted, bool bias_wanted) {
   const LinearKernels& with = kernels_for(input);
   const LinearJob shape = described(input, weight);
   const ScalarType dtype = input.scalar_type();

@@ -188,8 +188,8 @@ Plan plan_of(const Tensor& input, double p, const Geometry& geometry) {
   return Plan::over(geometry, spatial_of(input, geometry.dims()), false, 1);
 }
 
-Tensor lp_pool(Tensor given, double p, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation, bool ceil_mode) {
-  const Plan plan = plan_of(given, p, {kernel_size, stride, padding, dilation, ceil_mode});
+Tensor lp_pool(const Tensor& given, double p, const Sizes& window) {
+  const Plan plan = plan_of(given, p, window);
   const Dtype dtype = float_dtype(given, "the input", "Lp pooling");
   const bool channels_last = is_channels_last(given, plan.spatial);
   const Tensor input = made_compact(given, channels_last);
@@ -199,9 +199,8 @@ Tensor lp_pool(Tensor given, double p, Sizes kernel_size, Sizes stride, Sizes pa
   return values;
 }
 
-Tensor lp_pool_spread(Tensor pooled, Tensor given, Tensor values, double p, Sizes kernel_size, Sizes stride,
-                      Sizes padding, Sizes dilation, bool ceil_mode) {
-  const Plan plan = plan_of(given, p, {kernel_size, stride, padding, dilation, ceil_mode});
+Tensor lp_pool_spread(const Tensor& pooled, const Tensor& given, const Tensor& values, double p, const Sizes& window) {
+  const Plan plan = plan_of(given, p, window);
   const Dtype dtype = float_dtype(given, "the input", "Lp pooling");
   const Sizes places = with_spatial(given, plan.spatial, plan.places);
   if (sizes_of(pooled) != places || sizes_of(values) != places || pooled.scalar_type() != given.scalar_type() ||

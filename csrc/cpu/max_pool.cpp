@@ -61,7 +61,7 @@ std::tuple<Tensor, Tensor> pool(const Tensor& given, const Geometry& geometry, P
   read_strides(input, spatial, job.input_stride);
   const Sizes sizes = with_spatial(given, spatial, places_of(job.window, spatial));
   Tensor values = compact(sizes, channels_last, given.scalar_type());
-  Tensor codes = compact(keep_codes ? sizes : Sizes{0}, keep_codes && channels_last, geometry.code_type(job.window));
+  Tensor codes = keep_codes ? compact(sizes, channels_last, geometry.code_type(job.window)) : Tensor();
   job.input = input.const_data_ptr();
   job.values = values.mutable_data_ptr();
   job.codes = keep_codes ? codes.mutable_data_ptr() : nullptr;
@@ -302,43 +302,41 @@ Tensor pick(const Tensor& given, const Tensor& indices, int64_t spatial) {
 
 // ---- what the dispatcher calls -----------------------------------------------------------------------------------
 
-std::tuple<Tensor, Tensor> max_pool(Tensor input, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
-                                    bool ceil_mode) {
-  return pool(input, {kernel_size, stride, padding, dilation, ceil_mode}, plain, true);
+std::tuple<Tensor, Tensor> max_pool(const Tensor& input, const Sizes& window) {
+  return pool(input, window, plain, true);
 }
 
-Tensor max_pool_values(Tensor input, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation, bool ceil_mode) {
-  return std::get<0>(pool(input, {kernel_size, stride, padding, dilation, ceil_mode}, plain, false));
+Tensor max_pool_values(const Tensor& input, const Sizes& window) {
+  return std::get<0>(pool(input, window, plain, false));
 }
 
-std::tuple<Tensor, Tensor> relu_max_pool(Tensor input, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
-                                         bool ceil_mode) {
-  return pool(input, {kernel_size, stride, padding, dilation, ceil_mode}, rectified, true);
+std::tuple<Tensor, Tensor> relu_max_pool(const Tensor& input, const Sizes& window) {
+  return pool(input, window, rectified, true);
 }
 
-Tensor relu_max_pool_values(Tensor input, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
-                            bool ceil_mode) {
-  return std::get<0>(pool(input, {kernel_size, stride, padding, dilation, ceil_mode}, rectified, false));
+Tensor relu_max_pool_values(const Tensor& input, const Sizes& window) {
+  return std::get<0>(pool(input, window, rectified, false));
 }
 
-Tensor max_pool_route(Tensor pooled, Tensor codes, Sizes input_size, Sizes kernel_size, Sizes stride, Sizes padding,
-                      Sizes dilation, bool ceil_mode) {
-  return route(pooled, codes, input_size, {kernel_size, stride, padding, dilation, ceil_mode});
+Tensor max_pool_route(const Tensor& pooled, const Tensor& codes, const Sizes& input_size, const Sizes& window) {
+  return route(pooled, codes, input_size, window);
 }
 
-Tensor max_pool_gather(Tensor input, Tensor codes, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
-                       bool ceil_mode) {
-  return gather(input, codes, {kernel_size, stride, padding, dilation, ceil_mode});
+Tensor max_pool_gather(const Tensor& input, const Tensor& codes, const Sizes& window) {
+  return gather(input, codes, window);
 }
 
-Tensor max_pool_indices(Tensor codes, Sizes input_size, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
-                        bool ceil_mode) {
-  return indices(codes, input_size, {kernel_size, stride, padding, dilation, ceil_mode});
+Tensor max_pool_indices(const Tensor& codes, const Sizes& input_size, const Sizes& window) {
+  return indices(codes, input_size, window);
 }
 
-Tensor max_unpool(Tensor values, Tensor indices, Sizes output_size) { return unpool(values, indices, output_size); }
+Tensor max_unpool(const Tensor& values, const Tensor& indices, const Sizes& output_size) {
+  return unpool(values, indices, output_size);
+}
 
-Tensor max_unpool_pick(Tensor tensor, Tensor indices, int64_t dims) { return pick(tensor, indices, dims); }
+Tensor max_unpool_pick(const Tensor& tensor, const Tensor& indices, int64_t dims) {
+  return pick(tensor, indices, dims);
+}
 
 }  // namespace
 

@@ -20,7 +20,7 @@ const MlpKernels& kernels_for(const Tensor& input) {
 // row, column, whatever their layout.
 class Layers {
  public:
-  Layers(const Tensor& input, const Tensors& weights)
+  Layers(const Tensor& input, Tensors weights)
       : input_(input.dim() == 4 ? relaid(input, false) : made_compact(input, false)) {
     if (weights.empty()) fail("a chain of fully connected layers has one layer at least, and got no weight");
     if (input.dim() != 2 && input.dim() != 4)
@@ -85,7 +85,7 @@ int64_t work_of(const Layers& layers, int64_t items) {
 }
 
 // What the last layer gives, and where `kept` behind it what each of the others gives behind its ReLU.
-Tensors mlp(Tensor input, Tensors weights, std::vector<std::optional<Tensor>> biases, bool kept) {
+Tensors mlp(const Tensor& input, Tensors weights, const std::vector<std::optional<Tensor>>& biases, bool kept) {
   const MlpKernels& with = kernels_for(input);
   Layers layers(input, weights);
   layers.give_biases(biases);
@@ -136,7 +136,8 @@ class OutputGradients {
 
 // The gradients of the input and of each layer's weight and bias, in this order, empty where they are not wanted. That
 // of maps has their layout.
-Tensors mlp_backward(Tensor grad, Tensor input, Tensors hidden, Tensors weights, std::vector<bool> wanted) {
+Tensors mlp_backward(const Tensor& grad, const Tensor& input, Tensors hidden, Tensors weights,
+                     const std::vector<bool>& wanted) {
   const MlpKernels& with = kernels_for(input);
   const Layers layers(input, weights);
   const size_t count = layers.size();

@@ -169,8 +169,8 @@ ScalarType code_type(const PlacedWindows& windows) {
   return width == Code8 ? ScalarType::Byte : width == Code16 ? ScalarType::Short : ScalarType::Int;
 }
 
-std::tuple<Tensor, Tensor> placed_max_pool(Tensor given, Tensor starts, std::optional<Tensor> ends, Sizes places,
-                                           Sizes kernel_size) {
+std::tuple<Tensor, Tensor> placed_max_pool(const Tensor& given, const Tensor& starts, const std::optional<Tensor>& ends,
+                                           const Sizes& places, const Sizes& kernel_size) {
   const auto spatial = static_cast<int64_t>(places.size());
   check_rank(given, spatial, name);
   const Sizes lead = lead_of(given, spatial);
@@ -213,8 +213,8 @@ std::tuple<Tensor, Tensor> placed_max_pool(Tensor given, Tensor starts, std::opt
   return {values, codes};
 }
 
-Tensor placed_max_pool_route(Tensor pooled, Tensor given, Tensor starts, std::optional<Tensor> ends, Sizes input_size,
-                             Sizes kernel_size) {
+Tensor placed_max_pool_route(const Tensor& pooled, const Tensor& given, const Tensor& starts,
+                             const std::optional<Tensor>& ends, const Sizes& input_size, const Sizes& kernel_size) {
   const auto spatial = static_cast<int64_t>(input_size.size());
   check_rank(given, spatial, name);
   const Sizes lead = lead_of(given, spatial);

@@ -50,19 +50,16 @@ Pooled pool(const Tensor& given, const Tensor& seed, uint32_t threshold, const G
   return {values, codes};
 }
 
-Pooled stochastic_pool(Tensor input, Tensor seed, Sizes kernel_size, Sizes stride, Sizes padding, Sizes dilation,
-                       bool ceil_mode) {
-  return pool(input, seed, 0, {kernel_size, stride, padding, dilation, ceil_mode}, "stochastic_pool",
-              table().stochastic_planar, table().stochastic_channels_last);
+Pooled stochastic_pool(const Tensor& input, const Tensor& seed, const Sizes& window) {
+  return pool(input, seed, 0, window, "stochastic_pool", table().stochastic_planar, table().stochastic_channels_last);
 }
 
-Pooled max_pool_dropout(Tensor input, Tensor seed, double p, Sizes kernel_size, Sizes stride, Sizes padding,
-                        Sizes dilation, bool ceil_mode) {
+Pooled max_pool_dropout(const Tensor& input, const Tensor& seed, double p, const Sizes& window) {
   if (!(p >= 0 && p < 1)) fail("p is " + std::to_string(p) + "; the kernels of max_pool_dropout take 0 <= p < 1");
   const double words = p * 4294967296.0;
   const uint32_t threshold = words >= 4294967295.0 ? 4294967295u : static_cast<uint32_t>(words + 0.5);
-  return pool(input, seed, threshold, {kernel_size, stride, padding, dilation, ceil_mode}, "max_pool_dropout",
-              table().dropout_planar, table().dropout_channels_last);
+  return pool(input, seed, threshold, window, "max_pool_dropout", table().dropout_planar,
+              table().dropout_channels_last);
 }
 
 }  // namespace

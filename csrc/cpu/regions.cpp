@@ -240,27 +240,29 @@ void check_winners(const Tensor& winners, const Tensor& pooled) {
 
 // ---- what the dispatcher calls -----------------------------------------------------------------------------------
 
-Tensor roi_align(Tensor input, Tensor boxes, Sizes output_size, double spatial_scale, int64_t sampling_ratio,
-                 bool aligned, bool sensitive) {
+Tensor roi_align(const Tensor& input, const Tensor& boxes, const Sizes& output_size, double spatial_scale,
+                 int64_t sampling_ratio, bool aligned, bool sensitive) {
   return sums(input, boxes, output_size, {true, spatial_scale, sampling_ratio, aligned, sensitive}, "roi_align");
 }
 
-Tensor roi_align_spread(Tensor pooled, Tensor boxes, Sizes input_size, double spatial_scale, int64_t sampling_ratio,
-                        bool aligned, bool sensitive, bool channels_last) {
+Tensor roi_align_spread(const Tensor& pooled, const Tensor& boxes, const Sizes& input_size, double spatial_scale,
+                        int64_t sampling_ratio, bool aligned, bool sensitive, bool channels_last) {
   return spread(pooled, boxes, input_size, {true, spatial_scale, sampling_ratio, aligned, sensitive}, channels_last,
                 "roi_align");
 }
 
-Tensor roi_average(Tensor input, Tensor boxes, Sizes output_size, double spatial_scale, bool sensitive) {
+Tensor roi_average(const Tensor& input, const Tensor& boxes, const Sizes& output_size, double spatial_scale,
+                   bool sensitive) {
   return sums(input, boxes, output_size, {false, spatial_scale, 0, false, sensitive}, "roi_avg_pool");
 }
 
-Tensor roi_average_spread(Tensor pooled, Tensor boxes, Sizes input_size, double spatial_scale, bool sensitive,
-                          bool channels_last) {
+Tensor roi_average_spread(const Tensor& pooled, const Tensor& boxes, const Sizes& input_size, double spatial_scale,
+                          bool sensitive, bool channels_last) {
   return spread(pooled, boxes, input_size, {false, spatial_scale, 0, false, sensitive}, channels_last, "roi_avg_pool");
 }
 
-std::tuple<Tensor, Tensor> roi_max(Tensor input, Tensor boxes, Sizes output_size, double spatial_scale) {
+std::tuple<Tensor, Tensor> roi_max(const Tensor& input, const Tensor& boxes, const Sizes& output_size,
+                                   double spatial_scale) {
   const Dtype dtype = float_dtype(input, "the input", "roi_pool");
   const Regions regions{sizes_of(input), output_size, false};
   regions.check(boxes, input.scalar_type(), "roi_pool");
@@ -277,7 +279,8 @@ std::tuple<Tensor, Tensor> roi_max(Tensor input, Tensor boxes, Sizes output_size
   return {values, winners};
 }
 
-Tensor roi_max_route(Tensor pooled, Tensor boxes, Tensor winners, Sizes input_size, bool channels_last) {
+Tensor roi_max_route(const Tensor& pooled, const Tensor& boxes, const Tensor& winners, const Sizes& input_size,
+                     bool channels_last) {
   const Dtype dtype = float_dtype(pooled, "the tensor to route", "roi_pool");
   const Regions regions = below(pooled, boxes, input_size, false, "roi_pool");
   check_winners(winners, pooled);
@@ -292,7 +295,7 @@ Tensor roi_max_route(Tensor pooled, Tensor boxes, Tensor winners, Sizes input_si
   return maps;
 }
 
-Tensor roi_max_gather(Tensor input, Tensor boxes, Tensor winners) {
+Tensor roi_max_gather(const Tensor& input, const Tensor& boxes, const Tensor& winners) {
   const Dtype dtype = float_dtype(input, "the input", "roi_pool");
   Tensor pooled = compact(sizes_of(winners), is_channels_last(winners, 2), input.scalar_type());
   const Regions regions = below(pooled, boxes, sizes_of(input), false, "roi_pool");
@@ -350,7 +353,8 @@ std::vector<int64_t> stays(const Tensor& boxes, const int64_t* order, const int6
 }
 
 // Boxes (K, 4) of float or double; `order` by falling score.
-Tensor nms_in_order(Tensor boxes, Tensor order, std::optional<Tensor> classes, double iou_threshold) {
+Tensor nms_in_order(const Tensor& boxes, const Tensor& order, const std::optional<Tensor>& classes,
+                    double iou_threshold) {
   const int64_t count = boxes.dim() == 2 ? boxes.size(0) : -1;
   const bool wide = boxes.scalar_type() == ScalarType::Double;
   if (count < 0 || boxes.size(1) != 4 || (!wide && boxes.scalar_type() != ScalarType::Float) || order.dim() != 1 ||

@@ -20,6 +20,7 @@ namespace switchgrad {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 using Sizes = std::vector<int64_t>;
+constexpr int64_t most_axes = 64;  // that a tensor of PyTorch's has
 
 inline std::string written(const Tensor& t) {
   std::string text = "(";
@@ -75,7 +76,7 @@ inline void ask_for_large_pages([[maybe_unused]] void* data, [[maybe_unused]] si
 // A new tensor without holes, in either layout.
 inline Tensor compact(const Sizes& sizes, bool channels_last, ScalarType dtype) {
   const auto dims = static_cast<int64_t>(sizes.size());
-  Sizes strides(sizes.size());
+  int64_t strides[most_axes];
   int64_t step = 1;
   const auto lay = [&](int64_t axis) {
     strides[axis] = step;
@@ -86,15 +87,32 @@ inline Tensor compact(const Sizes& sizes, bool channels_last, ScalarType dtype) 
   if (channels_last) lay(0);
   const auto shim_dtype = static_cast<int32_t>(torch::stable::detail::from(dtype));
   AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dims, sizes.data(), strides.data(), shim_dtype,
-                                                  aoti_torch_device_type_cpu(), 0, &handle));
+  TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(dims, sizes.data(), strides, shim_dtype, aoti_torch_device_type_cpu(), 0, &handle));
   Tensor made(handle);
   ask_for_large_pages(made.mutable_data_ptr(), static_cast<size_t>(step) * made.element_size());
   return made;
 }
 
+// Whether the numbers lie in this layout without holes; the strides of axes of one cell say nothing.
+inline bool is_compact(const Tensor& t, bool channels_last) {
+  int64_t step = 1;
+  const auto follows = [&](int64_t axis) {
+    const int64_t cells = t.size(axis);
+    if (cells == 1) return true;
+    const bool in_place = t.stride(axis) == step;
+    step *= cells;
+    return in_place;
+  };
+  if (channels_last && !follows(1)) return false;
+  for (int64_t axis = t.dim() - 1; axis >= (channels_last ? 2 : 0); --axis)
+    if (!follows(axis)) return false;
+  return !channels_last || follows(0);
+}
+
 inline Tensor made_compact(const Tensor& t, bool channels_last) {
   using torch::headeronly::MemoryFormat;
+  if (is_compact(t, channels_last)) return t;  // asked here, because the way through the dispatcher is long
   if (!channels_last) return torch::stable::contiguous(t, MemoryFormat::Contiguous);
   return torch::stable::contiguous(t, t.dim() == 5 ? MemoryFormat::ChannelsLast3d : MemoryFormat::ChannelsLast);
 }

@@ -7,27 +7,29 @@ namespace switchgrad {
 
 constexpr int64_t work_of_a_thread = 1 << 15;  // cells that are worth waking a thread for
 
-// The arguments every operator of the family shares, as they come from Python.
-struct Geometry {
-  const Sizes& kernel_size;
-  const Sizes& stride;
-  const Sizes& padding;  // begin and end for each axis
-  const Sizes& dilation;
-  bool ceil_mode;
+// The window that every operator of the family takes, as it comes from Python: in one list, because each argument more
+// costs a small map as much as its pooling. Of n axes the kernel's sizes, strides, padding at begin and end, dilations,
+// then whether the number of places is rounded up.
+class Geometry {
+ public:
+  Geometry(const Sizes& numbers) : numbers_(numbers), dims_(numbers.size() / 5) {
+    if (dims_ < 1 || dims_ > 3 || numbers.size() != 5 * dims_ + 1)
+      fail("a window over 1, 2 or 3 axes has 6, 11 or 16 numbers; this one has " + std::to_string(numbers.size()));
+  }
 
-  int64_t dims() const { return static_cast<int64_t>(kernel_size.size()); }
+  int64_t dims() const { return static_cast<int64_t>(dims_); }
 
   Window over(const Sizes& spatial) const {
-    const size_t n = kernel_size.size();
-    if (n < 1 || n > 3 || stride.size() != n || dilation.size() != n || padding.size() != 2 * n || spatial.size() != n)
-      fail(
-          "pooling works on 1 to 3 spatial axes; kernel_size, stride, dilation need one number and padding two for "
-          "each");
+    if (spatial.size() != dims_)
+      fail("the window has " + std::to_string(dims_) + " axes and the input " + std::to_string(spatial.size()) +
+           " spatial ones; give as many");
     Window window;
-    for (size_t i = 0; i < n; ++i) {
-      Axis& axis = window.axis[3 - n + i];
-      axis = {spatial[i], kernel_size[i], stride[i], padding[2 * i], padding[2 * i + 1], dilation[i], 1};
-      settle(axis, static_cast<int64_t>(i), ceil_mode);
+    const int64_t *kernel = numbers_.data(), *stride = kernel + dims_, *padding = stride + dims_;
+    const int64_t* dilation = padding + 2 * dims_;
+    for (size_t i = 0; i < dims_; ++i) {
+      Axis& axis = window.axis[3 - dims_ + i];
+      axis = {spatial[i], kernel[i], stride[i], padding[2 * i], padding[2 * i + 1], dilation[i], 1};
+      settle(axis, static_cast<int64_t>(i), numbers_.back() != 0);
     }
     return window;
   }
@@ -36,6 +38,10 @@ struct Geometry {
     const CodeWidth width = code_width(window.cells());
     return width == Code8 ? ScalarType::Byte : width == Code16 ? ScalarType::Short : ScalarType::Int;
   }
+
+ private:
+  const Sizes& numbers_;
+  size_t dims_;
 };
 
 // Refuses other axes than `spatial` ones with channels, with or without a batch; `name` lacks the "2d".
@@ -48,8 +54,9 @@ inline void check_rank(const Tensor& t, int64_t spatial, const char* name = "max
 }
 
 inline Sizes spatial_of(const Tensor& t, int64_t spatial) {
-  const Sizes sizes = sizes_of(t);
-  return Sizes(sizes.end() - spatial, sizes.end());
+  Sizes sizes(spatial);
+  for (int64_t i = 0; i < spatial; ++i) sizes[i] = t.size(t.dim() - spatial + i);
+  return sizes;
 }
 
 inline Sizes with_spatial(const Tensor& like, int64_t spatial, const Sizes& last) {
@@ -59,8 +66,8 @@ inline Sizes with_spatial(const Tensor& like, int64_t spatial, const Sizes& last
 }
 
 inline Sizes places_of(const Window& window, int64_t spatial) {
-  Sizes places;
-  for (int64_t i = 3 - spatial; i < 3; ++i) places.push_back(window.axis[i].places);
+  Sizes places(spatial);
+  for (int64_t i = 0; i < spatial; ++i) places[i] = window.axis[3 - spatial + i].places;
   return places;
 }
 

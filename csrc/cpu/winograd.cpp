@@ -82,7 +82,8 @@ std::tuple<Tensor, Tensor> plain_gradients(const Tensor& grad, const Tensor& inp
   return {input_wanted ? to<Tensor>(stack[0]) : none, weight_wanted ? to<Tensor>(stack[1]) : none};
 }
 
-Tensor winograd_conv(Tensor input, Tensor weight, std::optional<Tensor> bias, Sizes padding, bool relu, int64_t tile) {
+Tensor winograd_conv(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias, const Sizes& padding,
+                     bool relu, int64_t tile) {
   check(input, weight, padding);
   const WinogradKernels& kernels = tile_kernels(input, weight.size(2), tile);
   const Tensor given_bias = bias ? checked_bias(input, *bias, weight.size(0)) : Tensor();
@@ -135,8 +136,9 @@ std::optional<Tensor> input_gradient(const Tensor& grad, const Tensor& input, co
   return convolved(job, tile_kernels(input, taps, tile), turned_taps_of(compact_weight), input);
 }
 
-std::tuple<Tensor, Tensor> winograd_conv_backward(Tensor grad, Tensor input, Tensor weight, Sizes padding, int64_t tile,
-                                                  bool input_wanted, bool weight_wanted) {
+std::tuple<Tensor, Tensor> winograd_conv_backward(const Tensor& grad, const Tensor& input, const Tensor& weight,
+                                                  const Sizes& padding, int64_t tile, bool input_wanted,
+                                                  bool weight_wanted) {
   check(input, weight, padding);
   check_same_dtype(input, grad, "gradient");
   const int64_t reach = weight.size(2) - 1;

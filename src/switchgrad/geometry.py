@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeAlias, cast
 
@@ -81,6 +81,12 @@ class Window:
     padding: tuple[Pair, ...]
     dilation: tuple[int, ...]
     ceil_mode: bool = False
+    # The form in which the window travels to the kernels: sizes, strides, begins and ends, dilations, ceil mode.
+    numbers: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        sizes = (*self.kernel_size, *self.stride, *self.flat_padding, *self.dilation)
+        object.__setattr__(self, "numbers", (*sizes, int(self.ceil_mode)))
 
     @property
     def dims(self) -> int:
@@ -176,6 +182,20 @@ def window(
         return _named_padding(dims, kernel_size, stride, padding, dilation, ceil_mode, input_size)
     make = _window if torch.compiler.is_compiling() else _cached_window  # the compiler's tracer warns of caches
     return make(dims, _key(kernel_size), _key(stride), _key(padding), _key(dilation), bool(ceil_mode))
+
+
+def window_of(numbers: Sequence[int]) -> Window:
+    """The window whose ``numbers`` these are.
+
+    >>> window_of(window(2, 3, 2, 1).numbers) == window(2, 3, 2, 1)
+    True
+    """
+    dims = len(numbers) // 5
+    kernel_size, stride, dilation = (tuple(numbers[at * dims : (at + 1) * dims]) for at in (0, 1, 4))
+    pads = numbers[2 * dims : 4 * dims]
+    return window(
+        dims, kernel_size, stride, tuple(zip(pads[::2], pads[1::2], strict=True)), dilation, bool(numbers[-1])
+    )
 
 
 def fitting(

@@ -122,12 +122,12 @@ def _registered(dims: int) -> Callable[..., list[tuple[Any, tuple[Any, ...]]]]:
     def calls(x: Tensor, **arguments: Any) -> list[tuple[Any, tuple[Any, ...]]]:
         size = list(x.shape[-dims:])
         rest = (arguments.pop("count_include_pad", True), float(arguments.pop("divisor_override", 0)))
-        window = ops.routing.window_args(geometry.window(dims, **arguments, input_size=size))
-        pooled = torch.ops.switchgrad.avg_pool(x, *window, *rest)
+        window = geometry.window(dims, **arguments, input_size=size).numbers
+        pooled = torch.ops.switchgrad.avg_pool(x, window, *rest)
         last = ops.linear_maps.lies_channels_last(x, dims)
         return [
-            (torch.ops.switchgrad.avg_pool.default, (x, *window, *rest)),
-            (torch.ops.switchgrad.avg_pool_spread.default, (pooled, size, *window, *rest, last)),
+            (torch.ops.switchgrad.avg_pool.default, (x, window, *rest)),
+            (torch.ops.switchgrad.avg_pool_spread.default, (pooled, size, window, *rest, last)),
         ]
 
     return calls

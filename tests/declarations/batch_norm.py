@@ -135,13 +135,13 @@ def _registered(x: Tensor, weight: Tensor, bias: Tensor, *, training: bool, **wi
             (called.batch_norm_relu_backward.default, (output, x, *kept)),
             (called.batch_norm_move.default, (mean, var, statistics, 0.1, 9)),
         ]
-    args = ops.routing.window_args(geometry.window(2, **window, input_size=list(x.shape[-2:])))
-    values, codes, statistics = called.batch_norm_relu_max_pool(*norm, *args)
+    args = geometry.window(2, **window, input_size=list(x.shape[-2:])).numbers
+    values, codes, statistics = called.batch_norm_relu_max_pool(*norm, args)
     kept = (weight, bias, statistics, training, EPS)
     return [
-        (called.batch_norm_relu_max_pool.default, (*norm, *args)),
-        (called.batch_norm_relu_max_pool_values.default, (*norm, *args)),
-        (called.batch_norm_relu_max_pool_backward.default, (values, x, codes, *kept, *args)),
+        (called.batch_norm_relu_max_pool.default, (*norm, args)),
+        (called.batch_norm_relu_max_pool_values.default, (*norm, args)),
+        (called.batch_norm_relu_max_pool_backward.default, (values, x, codes, *kept, args)),
     ]
 
 

@@ -186,8 +186,8 @@ def _registered(relu: bool) -> Callable[..., list[tuple[Any, tuple[Any, ...]]]]:
     def calls(x: Tensor, w: Tensor, b: Tensor | None = None, **arguments: Any) -> list[tuple[Any, tuple[Any, ...]]]:
         filters, pool = loops.apart(arguments)
         conv = geometry.window(2, tuple(w.shape[2:]), filters.get("stride", 1), filters.get("padding", 0))
-        window = ops.routing.window_args(geometry.window(2, **pool))
-        given = (x, w, b, list(conv.stride), conv.flat_padding, *window, relu)
+        window = geometry.window(2, **pool).numbers
+        given = (x, w, b, list(conv.stride), conv.flat_padding, window, relu)
         values, codes = torch.ops.switchgrad.conv_max_pool(*given)
         back = torch.ops.switchgrad.conv_max_pool_backward.default
         rest = (codes, x, w, *given[3:-1])

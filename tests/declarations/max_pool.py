@@ -171,15 +171,15 @@ def _codes_bytes(case: Case) -> int:
 def _registered(dims: int) -> Callable[..., list[tuple[Any, tuple[Any, ...]]]]:
     def calls(x: Tensor, **arguments: Any) -> list[tuple[Any, tuple[Any, ...]]]:
         size = list(x.shape[-dims:])
-        window = ops.routing.window_args(geometry.window(dims, **arguments, input_size=size))
-        values, codes = torch.ops.switchgrad.max_pool(x, *window)
-        indices = torch.ops.switchgrad.max_pool_indices(codes, size, *window)
+        window = geometry.window(dims, **arguments, input_size=size).numbers
+        values, codes = torch.ops.switchgrad.max_pool(x, window)
+        indices = torch.ops.switchgrad.max_pool_indices(codes, size, window)
         return [
-            (torch.ops.switchgrad.max_pool.default, (x, *window)),
-            (torch.ops.switchgrad.max_pool_values.default, (x, *window)),
-            (torch.ops.switchgrad.max_pool_route.default, (values, codes, size, *window)),
-            (torch.ops.switchgrad.max_pool_gather.default, (x, codes, *window)),
-            (torch.ops.switchgrad.max_pool_indices.default, (codes, size, *window)),
+            (torch.ops.switchgrad.max_pool.default, (x, window)),
+            (torch.ops.switchgrad.max_pool_values.default, (x, window)),
+            (torch.ops.switchgrad.max_pool_route.default, (values, codes, size, window)),
+            (torch.ops.switchgrad.max_pool_gather.default, (x, codes, window)),
+            (torch.ops.switchgrad.max_pool_indices.default, (codes, size, window)),
             (torch.ops.switchgrad.max_unpool.default, (values, indices, size)),
         ]
 

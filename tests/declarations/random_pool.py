@@ -71,9 +71,9 @@ def random_pool(name: Name, dims: int) -> Operator:
         return (loops.put_back(grad, loop(x, **arguments)[1], x.shape[-dims:], add=True),)
 
     def registered(x: Tensor, **arguments: Any) -> list[tuple[Any, tuple[Any, ...]]]:
-        window = ops.routing.window_args(_window(x, dims, arguments))
+        window = _window(x, dims, arguments).numbers
         operator = getattr(torch.ops.switchgrad, name).default
-        return [(operator, (x, torch.tensor(SEED), *MORE[name], *window))]
+        return [(operator, (x, torch.tensor(SEED), *MORE[name], window))]
 
     return Operator(
         name=f"{name}{dims}d",
@@ -123,7 +123,7 @@ class Draw:
 
 class Stochastic(Draw):
     def codes(self, x: Tensor, win: geometry.Window) -> Tensor:
-        best, codes = plain.max_pool(x, *ops.routing.window_args(win))
+        best, codes = plain.max_pool(x, win.numbers)
         real = torch.float64 if x.dtype == torch.float64 else torch.float32
         return reference.winners(
             self.activations(x), win, self.numbers(self.words(tuple(codes.shape)), real), self.best(best), codes
@@ -142,16 +142,15 @@ class Stochastic(Draw):
 class Dropout(Draw):
     def codes(self, x: Tensor, win: geometry.Window) -> Tensor:
         kept = self.kept(self.words(tuple(x.shape)))
-        args = ops.routing.window_args(win)
-        codes = self.compete(torch.where(kept, x, self.instead()), args)
-        won = plain.max_pool_gather(kept.to(torch.uint8), codes, *args)
+        codes = self.compete(torch.where(kept, x, self.instead()), win)
+        won = plain.max_pool_gather(kept.to(torch.uint8), codes, win.numbers)
         return torch.where(self.has_winner(won > 0), codes, 255 if codes.dtype == torch.uint8 else -1).to(codes.dtype)
 
     def kept(self, words: Tensor) -> Tensor:
         return words >= counted.threshold(P)
 
-    def compete(self, x: Tensor, args: Any) -> Tensor:
-        return plain.max_pool(x, *args)[1]
+    def compete(self, x: Tensor, win: geometry.Window) -> Tensor:
+        return plain.max_pool(x, win.numbers)[1]
 
     def instead(self) -> float:
         return 0.0
@@ -181,10 +180,10 @@ def _per_map(shape: tuple[int, ...]) -> Tensor:
     return counted.words(torch.tensor(SEED), int(np.prod(shape[2:]))).reshape(shape[2:]).expand(shape)
 
 
-def _last_tie(x: Tensor, args: Any) -> Tensor:
+def _last_tie(x: Tensor, win: geometry.Window) -> Tensor:
     """Raised a little from cell to cell, so that of equal ones the last is the largest."""
     step = 1e-3 * torch.arange(x[0, 0].numel()).reshape(x.shape[2:])
-    return plain.max_pool(x + step.to(x), *args)[1]
+    return plain.max_pool(x + step.to(x), win.numbers)[1]
 
 
 WORDS: dict[str, Callable[..., Tensor]] = {
@@ -232,7 +231,7 @@ DROPOUT_MUTANTS = _mutants(
         "a dropped winner keeps its switch": {"has_winner": lambda kept: torch.ones_like(kept)},
         "scaled up": {"cut": lambda values: values / (1 - P)},
         "of ties the last": {"compete": _last_tie},
-        "the switch of the whole map": {"compete": lambda x, args: plain.max_pool(x, *args)[1] * 0},
+        "the switch of the whole map": {"compete": lambda x, win: plain.max_pool(x, win.numbers)[1] * 0},
     },
 )
 

@@ -71,10 +71,10 @@ def _peer(x: Tensor, *, negative_slope: float = 0.0, **arguments: Any) -> Tensor
 
 
 def _registered(x: Tensor, **arguments: Any) -> list[tuple[Any, tuple[Any, ...]]]:
-    window = ops.routing.window_args(geometry.window(2, **arguments, input_size=list(x.shape[-2:])))
+    window = geometry.window(2, **arguments, input_size=list(x.shape[-2:])).numbers
     return [
-        (torch.ops.switchgrad.relu_max_pool.default, (x, *window)),
-        (torch.ops.switchgrad.relu_max_pool_values.default, (x, *window)),
+        (torch.ops.switchgrad.relu_max_pool.default, (x, window)),
+        (torch.ops.switchgrad.relu_max_pool_values.default, (x, window)),
     ]
 
 

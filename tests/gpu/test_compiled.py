@@ -10,23 +10,23 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
-WINDOWS = "([3, 3], [2, 2], [1, 1, 1, 1], [1, 1], False), ([7, 5], [1, 2], [0, 1, 2, 0], [2, 1], True)"
+WINDOWS = "[3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 0], [7, 5, 1, 2, 0, 1, 2, 0, 2, 1, 1]"
 MAX = f"""
 from switchgrad.gpu import max_pool as gpu
 for window in ({WINDOWS})[1:]:
-    values, codes = gpu.max_pool(x, *window)
-    gpu.max_pool_values(x, *window)
-    gpu.max_pool_route(values, codes, x.shape[2:], *window)
-    gpu.max_pool_gather(x, codes, *window)
-    gpu.max_pool_indices(codes, x.shape[2:], *window)
+    values, codes = gpu.max_pool(x, window)
+    gpu.max_pool_values(x, window)
+    gpu.max_pool_route(values, codes, x.shape[2:], window)
+    gpu.max_pool_gather(x, codes, window)
+    gpu.max_pool_indices(codes, x.shape[2:], window)
 assert seen == ["pool", "pool", "route", "follow", "follow"], seen
 """
 AVERAGE = f"""
 from switchgrad.gpu import avg_pool as gpu
 for window in ({WINDOWS})[:1]:
     for include, divisor in ((True, 0.0), (False, 0.0), (True, 3.0)):
-        values = gpu.avg_pool(x, *window, include, divisor)
-        gpu.avg_pool_spread(values, x.shape[2:], *window, include, divisor, False)
+        values = gpu.avg_pool(x, window, include, divisor)
+        gpu.avg_pool_spread(values, x.shape[2:], window, include, divisor, False)
 assert seen == ["average", "spread"] * 3, seen
 """
 ADAPTIVE = """
@@ -40,20 +40,20 @@ assert seen == ["bin_average", "bin_spread", "bin_maximum"] * 2, seen
 RANDOM = f"""
 from switchgrad.gpu import random_pool as gpu
 for window in ({WINDOWS})[:1]:
-    gpu.stochastic_pool(x, torch.tensor(7), *window)
-    gpu.max_pool_dropout(x, torch.tensor(7), 0.5, *window)
+    gpu.stochastic_pool(x, torch.tensor(7), window)
+    gpu.max_pool_dropout(x, torch.tensor(7), 0.5, window)
 assert seen == ["stochastic_pool", "max_pool_dropout"], seen
 """
 BLOCKS = """
 from switchgrad.gpu import batch_norm as gpu, blocks
-window = ([3, 3], [2, 2], [1, 1, 1, 1], [1, 1], False)
+window = [3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 0]
 one, zero = torch.ones(3), torch.zeros(3)
-blocks.relu_max_pool(x, *window)
+blocks.relu_max_pool(x, window)
 y, statistics = gpu.batch_norm_relu(x, one, zero, one, zero, True, 1e-5)
 gpu.batch_norm_relu_backward(y, x, one, zero, statistics, True, 1e-5)
 x = x.contiguous(memory_format=torch.channels_last)
-y, codes, statistics = gpu.batch_norm_relu_max_pool(x, one, None, one, zero, False, 1e-5, *window)
-gpu.batch_norm_relu_max_pool_backward(y, x, codes, one, None, statistics, False, 1e-5, *window)
+y, codes, statistics = gpu.batch_norm_relu_max_pool(x, one, None, one, zero, False, 1e-5, window)
+gpu.batch_norm_relu_max_pool_backward(y, x, codes, one, None, statistics, False, 1e-5, window)
 gpu.batch_norm_move(one, zero, statistics, 0.1, 9)
 assert seen == [
     "pool_block", "statistics_sums", "settle", "apply", "fold", "sums", "settle_gradient", "gradient",
@@ -73,8 +73,8 @@ assert seen == ["drop", "drop", "counted_weight", "rows_of_scores", "sum_of_loss
 NORMS = f"""
 from switchgrad.gpu import lp_pool as gpu
 for p in (2.5, 0.3):
-    values = gpu.lp_pool(x, p, *({WINDOWS})[0])
-    gpu.lp_pool_spread(values, x, values, p, *({WINDOWS})[0])
+    values = gpu.lp_pool(x, p, ({WINDOWS})[0])
+    gpu.lp_pool_spread(values, x, values, p, ({WINDOWS})[0])
 assert seen == ["norm", "spread"] * 2, seen
 """
 PLACED = """

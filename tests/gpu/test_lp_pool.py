@@ -12,7 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 import conform
 from harness.interpreted import LAYOUTS, VALUES, OnTriton
 from ops.test_lp_pool import declaration
-from switchgrad import ops
+from switchgrad import geometry, ops
 from switchgrad.kernels import schema
 from switchgrad.ops import lp_fused
 
@@ -26,7 +26,7 @@ OPERATOR = replace(
     same_bits=True,
     keeps_layout=True,
 )
-WINDOW = ([3, 2], [2, 1], [1, 0, 0, 1], [1, 2], False)
+WINDOW = geometry.window(2, (3, 2), (2, 1), ((1, 0), (0, 1)), (1, 2)).numbers
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +53,11 @@ def test_gradients_are_the_references(p: float, last: bool) -> None:
     x = torch.randn(2, 3, 6, 7, dtype=torch.float64)
     x[0, :, :2] = 0
     x = x.contiguous(memory_format=torch.channels_last) if last else x
-    y = schema.REFERENCES["lp_pool"](x, p, *WINDOW)
+    y = schema.REFERENCES["lp_pool"](x, p, WINDOW)
     g = torch.randn_like(y)
-    wanted = schema.REFERENCES["lp_pool_spread"](g, x, y, p, *WINDOW)
+    wanted = schema.REFERENCES["lp_pool_spread"](g, x, y, p, WINDOW)
     with OnTriton() as mode:
-        got = torch.ops.switchgrad.lp_pool_spread(g, x, y, p, *WINDOW)
+        got = torch.ops.switchgrad.lp_pool_spread(g, x, y, p, WINDOW)
     assert mode.served == {"lp_pool_spread"}
     assert got.stride() == x.stride()
     torch.testing.assert_close(got, wanted, rtol=1e-13, atol=1e-13)

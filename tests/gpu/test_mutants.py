@@ -19,7 +19,7 @@ from declarations.random_pool import random_pool
 from gpu.test_regions import BOXES, maps
 from harness.interpreted import OnTriton, subset
 from ops.test_lp_pool import declaration
-from switchgrad import gpu, ops
+from switchgrad import geometry, gpu, ops
 from switchgrad.gpu import adaptive_pool
 from switchgrad.kernels.schema import REFERENCES
 from switchgrad.ops import lp_fused
@@ -42,7 +42,7 @@ def norms() -> None:
     held(declaration(2), Case("L3", SHAPE, {"norm_type": 3, **WINDOW, "padding": 0}))()
     x = torch.randn(1, 2, 4, 5, dtype=torch.float64)
     y = ops.lp_pool2d(x, 3, 2, 1)
-    arguments = (y, x, y, 3.0, [2, 2], [1, 1], [0, 0, 0, 0], [1, 1], False)
+    arguments = (y, x, y, 3.0, geometry.window(2, 2, 1).numbers)
     torch.testing.assert_close(
         torch.ops.switchgrad.lp_pool_spread(*arguments), REFERENCES["lp_pool_spread"](*arguments)
     )

@@ -13,7 +13,7 @@ from declarations.avg_pool import avg_pool
 from harness.compare import require_same, require_same_but_payload
 from harness.engines import engines, running
 from harness.layouts import layouts
-from switchgrad import nn, ops
+from switchgrad import geometry, nn, ops
 from switchgrad.errors import GeometryError
 
 INF, NAN = math.inf, math.nan
@@ -100,10 +100,10 @@ def test_refused_in_words(name: str) -> None:
 
 
 def test_kernels_refuse_in_the_same_words() -> None:
-    window = ([2], [2], [0, 0], [1], False)
+    window = geometry.window(1, 2).numbers
     with pytest.raises(RuntimeError, match="takes float64, float32, float16 or bfloat16"):
-        torch.ops.switchgrad.avg_pool(torch.ones(1, 4, dtype=torch.int32), *window, True, 0.0)
+        torch.ops.switchgrad.avg_pool(torch.ones(1, 4, dtype=torch.int32), window, True, 0.0)
     with pytest.raises(RuntimeError, match="these windows over this input do not give"):
-        torch.ops.switchgrad.avg_pool_spread(torch.ones(1, 4), [4], *window, True, 0.0, False)
+        torch.ops.switchgrad.avg_pool_spread(torch.ones(1, 4), [4], window, True, 0.0, False)
     with pytest.raises(RuntimeError, match="output_size has an entry of 0"):
         torch.ops.switchgrad.adaptive_avg_pool(torch.ones(1, 4), [0])

@@ -7,7 +7,7 @@ import torch
 
 from declarations.avg_pool import adaptive_avg_pool, avg_pool
 from harness.layouts import COMPACT, layouts
-from switchgrad import geometry, ops
+from switchgrad import geometry
 from switchgrad.ops.adaptive_pool import average
 from switchgrad.ops.avg_pool import reference
 
@@ -21,17 +21,17 @@ def test_reference_of_averages_and_of_their_adjoint(dims: int) -> None:
         arguments = dict(case.arguments)
         rest = (arguments.pop("count_include_pad", True), float(arguments.pop("divisor_override", 0)))
         size = tuple(x.shape[-dims:])
-        window = ops.routing.window_args(geometry.window(dims, **arguments, input_size=size))
+        window = geometry.window(dims, **arguments, input_size=size).numbers
         for first in layouts(x, *COMPACT).values():
-            got = reference.avg_pool(first, *window, *rest)
+            got = reference.avg_pool(first, window, *rest)
             torch.testing.assert_close(got, torch.from_numpy(wanted))
-            assert got.stride() == torch.ops.switchgrad.avg_pool(first, *window, *rest).stride()
+            assert got.stride() == torch.ops.switchgrad.avg_pool(first, window, *rest).stride()
         grad = torch.randn(wanted.shape, dtype=torch.float64)
         (shares,) = operator.reference_gradient(grad.numpy(), x.numpy(), **case.arguments)
         for last in (False, True) if dims > 1 else (False,):
-            got = reference.avg_pool_spread(grad, size, *window, *rest, last)
+            got = reference.avg_pool_spread(grad, size, window, *rest, last)
             torch.testing.assert_close(got, torch.from_numpy(shares))
-            assert got.stride() == torch.ops.switchgrad.avg_pool_spread(grad, size, *window, *rest, last).stride()
+            assert got.stride() == torch.ops.switchgrad.avg_pool_spread(grad, size, window, *rest, last).stride()
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

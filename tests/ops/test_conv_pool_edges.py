@@ -15,7 +15,7 @@ import switchgrad
 from harness.compare import require_same
 from harness.engines import running, threads
 from harness.samples import sample, seeded
-from switchgrad import kernels, ops
+from switchgrad import geometry, kernels, ops
 from switchgrad.errors import GeometryError
 from switchgrad.ops.conv_pool import why_not_fused
 
@@ -150,33 +150,33 @@ def test_what_does_not_fit_is_refused_in_a_sentence(name: str) -> None:
 
 @pytest.mark.skipif(not kernels.isas(), reason="the native library is not here")
 def test_the_registered_operators_refuse_what_does_not_fit() -> None:
-    window = ([2, 2], [2, 2], [0] * 4, [1, 1], False)
+    window = geometry.window(2, 2).numbers
     x, w = torch.zeros(1, 3, 8, 8), torch.zeros(4, 3, 3, 3)
     forward = torch.ops.switchgrad.conv_max_pool
     conv = ([1, 1], [0] * 4)
     with pytest.raises(RuntimeError, match="the weight has dtype Double and the input Float; give both the same dtype"):
-        forward(x, w.double(), None, *conv, *window, True)
+        forward(x, w.double(), None, *conv, window, True)
     with pytest.raises(RuntimeError, match="the input has dtype Half; fused convolution and pooling takes float32"):
-        forward(x.half(), w.half(), None, *conv, *window, True)
+        forward(x.half(), w.half(), None, *conv, window, True)
     with pytest.raises(RuntimeError, match=r"the weight of shape \(0, 3, 3, 3\) has no filters; give at least 1"):
-        forward(x, w[:0], None, *conv, *window, True)
+        forward(x, w[:0], None, *conv, window, True)
     with pytest.raises(RuntimeError, match=r"the bias has shape \(3,\); give one number for each of the 4 filters"):
-        forward(x, w, torch.zeros(3), *conv, *window, True)
+        forward(x, w, torch.zeros(3), *conv, window, True)
     with pytest.raises(RuntimeError, match="the pooling window has 256 cells; the fused kernel takes up to 254"):
-        forward(torch.zeros(1, 3, 20, 20), w, None, *conv, [16, 16], [1, 1], [0] * 4, [1, 1], False, True)
-    values, codes = forward(x, w, None, *conv, *window, True)
+        forward(torch.zeros(1, 3, 20, 20), w, None, *conv, geometry.window(2, 16, 1).numbers, True)
+    values, codes = forward(x, w, None, *conv, window, True)
     backward = torch.ops.switchgrad.conv_max_pool_backward
     with pytest.raises(RuntimeError, match="which this convolution and window do not give; use what the forward"):
-        backward(values[..., 1:], codes, x, w, *conv, *window, True, True, True)
+        backward(values[..., 1:], codes, x, w, *conv, window, True, True, True)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_foreign_codes_are_harmless(engine: str) -> None:
     """Codes of a damaged file name cells that are not there; what they would send goes nowhere."""
     x, w = torch.rand(2, 3, 9, 9), torch.rand(5, 3, 3, 3)
-    conv, window = ([1, 1], [1] * 4), ([3, 3], [2, 2], [1] * 4, [1, 1], False)
+    conv, window = ([1, 1], [1] * 4), geometry.window(2, 3, 2, 1).numbers
     with running(engine):
-        values, codes = torch.ops.switchgrad.conv_max_pool(x, w, None, *conv, *window, True)
+        values, codes = torch.ops.switchgrad.conv_max_pool(x, w, None, *conv, window, True)
         foreign = torch.randint(9, 256, codes.shape, generator=seeded("foreign")).to(torch.uint8)
-        found = torch.ops.switchgrad.conv_max_pool_backward(values, foreign, x, w, *conv, *window, True, True, True)
+        found = torch.ops.switchgrad.conv_max_pool_backward(values, foreign, x, w, *conv, window, True, True, True)
     assert all(torch.equal(t, torch.zeros_like(t)) for t in found)

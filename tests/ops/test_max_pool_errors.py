@@ -172,14 +172,14 @@ def direct(dims: int, x: Tensor, arguments: dict[str, Any]) -> None:
     kernel = each(arguments["kernel_size"])
     padding = arguments.get("padding", 0)
     pads = padding if isinstance(padding, tuple) else ((padding, padding),) * dims
-    torch.ops.switchgrad.max_pool(
-        x,
-        kernel,
-        each(arguments.get("stride", arguments["kernel_size"])),
-        [cells for pair in pads for cells in pair],
-        each(arguments.get("dilation", 1)),
-        arguments.get("ceil_mode", False),
-    )
+    numbers = [
+        *kernel,
+        *each(arguments.get("stride", arguments["kernel_size"])),
+        *[cells for pair in pads for cells in pair],
+        *each(arguments.get("dilation", 1)),
+        int(arguments.get("ceil_mode", False)),
+    ]
+    torch.ops.switchgrad.max_pool(x, numbers)
 
 
 @pytest.mark.parametrize("name", BOTH | PYTHON)

@@ -89,7 +89,7 @@ def test_strides_beyond_32_bits(name: str, kernel: int) -> None:
     )
     require_same(got, wanted, "values")
     require_same(switches.codes, others.codes, "codes")
-    gathered = torch.ops.switchgrad.max_pool_gather(far, switches.codes, *ops.routing.window_args(switches.window))
+    gathered = torch.ops.switchgrad.max_pool_gather(far, switches.codes, switches.window.numbers)
     require_same(gathered, wanted, "gather")
 
 
@@ -109,8 +109,8 @@ def test_two_billion_cells_in_one_plane() -> None:
     assert int((values != 0).sum()) == len(spots)
     # Backward: the same five cells, and nothing else, get their numbers back.
     del x
-    window = ops.routing.window_args(switches.window)
-    back = torch.ops.switchgrad.max_pool_route(values, switches.codes, [rows, columns], *window)
+    window = switches.window.numbers
+    back = torch.ops.switchgrad.max_pool_route(values, switches.codes, [rows, columns], window)
     for spot, number in spots.items():
         assert back[0, 0][spot] == number
     assert int(torch.count_nonzero(back)) == len(spots)
@@ -131,9 +131,9 @@ def test_two_billion_places() -> None:
 
 def test_flat_indices_reach_beyond_32_bits() -> None:
     rows, columns = 2**20, 2**20
-    window = ([2, 2], [rows - 2, columns - 2], [0, 0, 0, 0], [1, 1], False)
+    window = geometry.window(2, 2, (rows - 2, columns - 2)).numbers
     codes = torch.tensor([[[[0, 1], [2, 3]]]], dtype=torch.uint8)
-    indices = torch.ops.switchgrad.max_pool_indices(codes, [rows, columns], *window)
+    indices = torch.ops.switchgrad.max_pool_indices(codes, [rows, columns], window)
     assert indices.flatten().tolist() == [0, columns - 1, (rows - 1) * columns, rows * columns - 1]
     switches = ops.Switches.from_indices(indices, geometry.window(2, 2, (rows - 2, columns - 2)), (rows, columns))
     require_same(switches.codes, codes, "codes")

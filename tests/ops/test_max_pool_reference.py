@@ -16,7 +16,6 @@ from harness.compare import require_same
 from switchgrad import geometry
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.max_pool import reference
-from switchgrad.ops.routing import WindowArgs, window_args
 
 CHECKS = (
     "values_equal_the_loops",
@@ -30,24 +29,24 @@ CHECKS = (
 
 class _Reference(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, window: WindowArgs) -> tuple[Tensor, Tensor]:
-        values, codes = reference.max_pool(x, *window)
+    def forward(ctx: Any, x: Tensor, window: geometry.Window) -> tuple[Tensor, Tensor]:
+        values, codes = reference.max_pool(x, window.numbers)
         ctx.mark_non_differentiable(codes)
         ctx.save_for_backward(codes)
-        ctx.window, ctx.input_size = window, x.shape[-len(window[0]) :]
+        ctx.window, ctx.input_size = window, x.shape[-window.dims :]
         return values, codes
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor, None]:
-        return reference.max_pool_route(grad, ctx.saved_tensors[0], ctx.input_size, *ctx.window), None
+        return reference.max_pool_route(grad, ctx.saved_tensors[0], ctx.input_size, ctx.window.numbers), None
 
 
 def _pool(dims: int) -> Callable[..., tuple[Tensor, ...]]:
     def function(x: Tensor, **arguments: Any) -> tuple[Tensor, ...]:
         size = x.shape[-dims:]
-        window = window_args(geometry.window(dims, **arguments, input_size=size))
+        window = geometry.window(dims, **arguments, input_size=size)
         values, codes = _Reference.apply(x, window)
-        return values, reference.max_pool_indices(codes, size, *window), codes
+        return values, reference.max_pool_indices(codes, size, window.numbers), codes
 
     return function
 
@@ -70,9 +69,9 @@ def test_reference_of_unpooling(dims: int) -> None:
 
 
 def test_reference_gathers_what_the_indices_name() -> None:
-    window = window_args(geometry.window(2, 3, 2, 1))
+    window = geometry.window(2, 3, 2, 1).numbers
     x = torch.randn(2, 3, 7, 8)
-    _, codes = reference.max_pool(torch.randn(2, 3, 7, 8), *window)
-    indices = reference.max_pool_indices(codes, (7, 8), *window)
+    _, codes = reference.max_pool(torch.randn(2, 3, 7, 8), window)
+    indices = reference.max_pool_indices(codes, (7, 8), window)
     wanted = x.flatten(2).gather(2, indices.flatten(2)).reshape(indices.shape)
-    require_same(reference.max_pool_gather(x, codes, *window), wanted, "gather")
+    require_same(reference.max_pool_gather(x, codes, window), wanted, "gather")

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from harness.engines import threads
 from switchgrad import geometry, kernels, ops
-from switchgrad.ops.routing import window_args
 from switchgrad.ops.stochastic import reference
 
 WINDOWS = 40_000
@@ -103,13 +102,13 @@ def test_the_reference_draws_the_same_codes(dtype: torch.dtype) -> None:
     x = (torch.randn(2, 19, 15, 133, generator=generator(5)) * 3).to(dtype)
     seed = torch.tensor(-(2**62) + 12345)
     for kernel, stride in ((2, 2), (3, 2), ((3, 5), (1, 3))):
-        args = window_args(geometry.window(2, kernel, stride, 1))
+        args = geometry.window(2, kernel, stride, 1).numbers
         for name, more in (("stochastic_pool", ()), ("max_pool_dropout", (0.6,))):
-            wanted = getattr(reference, name)(x, seed, *more, *args)
+            wanted = getattr(reference, name)(x, seed, *more, args)
             for isa in kernels.isas():
                 for laid, many in ((x, 1), (x.contiguous(memory_format=torch.channels_last), 3)):
                     with kernels.use_isa(isa), threads(many):
-                        got = getattr(torch.ops.switchgrad, name)(laid, seed, *more, *args)
+                        got = getattr(torch.ops.switchgrad, name)(laid, seed, *more, args)
                     assert torch.equal(got[1], wanted[1])
                     assert torch.equal(got[0], wanted[0])
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 import conform
 from declarations.relu_max_pool import FEW, LEAKY_MAX_POOL, RELU_MAX_POOL, Rectified
-from switchgrad import ops
+from switchgrad import geometry, ops
 from switchgrad.errors import GeometryError
 
 test_relu_max_pool2d = conform.tests(RELU_MAX_POOL)
@@ -62,9 +62,7 @@ def test_integers_are_refused() -> None:
     with pytest.raises(GeometryError, match=r"^the input has dtype torch.int32; a ReLU before max pooling takes"):
         ops.relu_max_pool2d(torch.zeros(1, 1, 2, 2, dtype=torch.int32), 2)
     with pytest.raises(RuntimeError, match=r"a ReLU before max pooling takes float64, float32"):
-        torch.ops.switchgrad.relu_max_pool(
-            torch.zeros(1, 1, 2, 2, dtype=torch.int32), [2, 2], [2, 2], [0] * 4, [1, 1], False
-        )
+        torch.ops.switchgrad.relu_max_pool(torch.zeros(1, 1, 2, 2, dtype=torch.int32), geometry.window(2, 2).numbers)
 
 
 def test_geometry_is_checked_like_max_pooling() -> None:

@@ -172,7 +172,7 @@ def test_codes_in_the_padding_are_refused_and_harmless() -> None:
     with pytest.raises(GeometryError, match=r"some switches point outside their window or the input"):
         switches.to_indices()
     with pytest.raises(RuntimeError, match=r"some switches point outside their window or the input"):
-        torch.ops.switchgrad.max_pool_gather(torch.zeros(1, 1, 4, 4), switches.codes, *ops.routing.window_args(window))
+        torch.ops.switchgrad.max_pool_gather(torch.zeros(1, 1, 4, 4), switches.codes, window.numbers)
     sent = torch.ones(1, 1, 2, 2)
-    routed = torch.ops.switchgrad.max_pool_route(sent, switches.codes, [4, 4], *ops.routing.window_args(window))
+    routed = torch.ops.switchgrad.max_pool_route(sent, switches.codes, [4, 4], window.numbers)
     assert routed.sum() == 1  # of four codes only that of the last window names a cell of the input

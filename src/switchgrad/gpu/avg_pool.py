@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
-from switchgrad.geometry import Window
+from switchgrad.geometry import Window, window_of
 from switchgrad.gpu import avg_pool_kernels as kernels
 from switchgrad.gpu.launch import accumulator, launch
-from switchgrad.gpu.maps import Maps, Tiles, cut, empty_laid_out, is_wide, read_window, three
+from switchgrad.gpu.maps import Maps, Tiles, cut, empty_laid_out, is_wide, three
 from switchgrad.gpu.max_pool import constants, pooled_shape
 from switchgrad.layout import empty_in_layout_of
 
 
-def avg_pool(input: Tensor, *args: Any) -> Tensor:
+def avg_pool(input: Tensor, window: Sequence[int], include: bool, divisor: float) -> Tensor:
     """Averages of all windows."""
-    *window, include, divisor = args
-    win = read_window(*window)
+    win = window_of(window)
     values = empty_in_layout_of(input, pooled_shape(input, win), input.dtype)
     given, result = Maps.of(input, win.dims), Maps.of(values, win.dims)
     tiles = Tiles.over(result)
@@ -43,10 +41,16 @@ def avg_pool(input: Tensor, *args: Any) -> Tensor:
     return values
 
 
-def avg_pool_spread(pooled: Tensor, input_size: Sequence[int], *args: Any) -> Tensor:
+def avg_pool_spread(
+    pooled: Tensor,
+    input_size: Sequence[int],
+    window: Sequence[int],
+    include: bool,
+    divisor: float,
+    channels_last: bool,
+) -> Tensor:
     """Each pooled number by its divisor, added to every cell of its window."""
-    *window, include, divisor, channels_last = args
-    win = read_window(*window)
+    win = window_of(window)
     size = tuple(int(cells) for cells in input_size)
     total = empty_laid_out(pooled, (*pooled.shape[: -win.dims], *size), channels_last)
     sent, result = Maps.of(pooled, win.dims), Maps.of(total, win.dims)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from switchgrad.geometry import Window
+from switchgrad.geometry import Window, window_of
 from switchgrad.gpu import batch_norm_kernels as kernels
 from switchgrad.gpu.blocks import NORM, empty_outputs, pool_block, wide_dtype
 from switchgrad.gpu.launch import accumulator, launch
-from switchgrad.gpu.maps import TILE, Maps, Tiles, cut, is_wide, power_of_two, read_window
+from switchgrad.gpu.maps import TILE, Maps, Tiles, cut, is_wide, power_of_two
 from switchgrad.gpu.max_pool import constants, pooled_shape
 from switchgrad.layout import empty_in_layout_of, memory_format_of
 
@@ -107,7 +108,7 @@ def batch_norm_relu(
 
 def batch_norm_relu_max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Pooled values, codes and statistics."""
-    norm, win = args[:6], read_window(*args[6:])
+    norm, win = args[:6], window_of(args[6])
     statistics, numbers = _numbers(Cells.of(input), *norm)
     values, codes = empty_outputs(input, input, win)
     pool_block(input, values, codes, numbers, win, kind=NORM, relu=True)
@@ -116,7 +117,7 @@ def batch_norm_relu_max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor,
 
 def batch_norm_relu_max_pool_values(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     """Pooled values and statistics."""
-    norm, win = args[:6], read_window(*args[6:])
+    norm, win = args[:6], window_of(args[6])
     statistics, numbers = _numbers(Cells.of(input), *norm)
     values = empty_in_layout_of(input, pooled_shape(input, win), input.dtype)
     pool_block(input, values, None, numbers, win, kind=NORM, relu=True)
@@ -151,10 +152,10 @@ def batch_norm_relu_max_pool_backward(
     statistics: Tensor,
     training: bool,
     eps: float,
-    *window: Any,
+    window: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of input, weight and bias; only winners have any of their own."""
-    win = read_window(*window)
+    win = window_of(window)
     cells, sent, coded = Cells.of(input), Cells.of(grad, input), Cells.of(codes, input)
     numbers, partial = _fold(cells, statistics, weight, bias, eps), sent.partial()
     given, places = Maps.of(input, 2), Maps.of(sent.tensor, 2)

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from switchgrad.geometry import Window
+from switchgrad.geometry import Window, window_of
 from switchgrad.gpu import block_kernels as kernels
 from switchgrad.gpu.launch import accumulator, launch
-from switchgrad.gpu.maps import Maps, Tiles, cut, is_wide, read_window
+from switchgrad.gpu.maps import Maps, Tiles, cut, is_wide
 from switchgrad.gpu.max_pool import constants, pooled_shape
 from switchgrad.layout import code_dtype, empty_in_layout_of
 
 PLAIN, BIAS, NORM = kernels.PLAIN.value, kernels.BIAS.value, kernels.NORM.value
 
 
-def relu_max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def relu_max_pool(input: Tensor, window: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Values and codes."""
-    win = read_window(*args)
+    win = window_of(window)
     values, codes = empty_outputs(input, input, win)
     pool_block(input, values, codes, None, win, kind=PLAIN, relu=True)
     return values, codes
 
 
-def relu_max_pool_values(input: Tensor, *args: Any) -> Tensor:
+def relu_max_pool_values(input: Tensor, window: Sequence[int]) -> Tensor:
     """Values alone."""
-    win = read_window(*args)
+    win = window_of(window)
     values = empty_in_layout_of(input, pooled_shape(input, win), input.dtype)
     pool_block(input, values, None, None, win, kind=PLAIN, relu=True)
     return values

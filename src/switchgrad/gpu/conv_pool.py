@@ -7,15 +7,13 @@ follows winners one by one. Of the maps before the pool nothing is kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from switchgrad.geometry import Window
+from switchgrad.geometry import Window, window_of
 from switchgrad.gpu.blocks import BIAS, PLAIN, pool_block
-from switchgrad.gpu.maps import read_window
 from switchgrad.gpu.max_pool import max_pool_route, pooled_shape
 from switchgrad.layout import code_dtype, empty_in_layout_of, no_winner
 
@@ -26,11 +24,11 @@ def conv_max_pool(
     bias: Tensor | None,
     conv_stride: Sequence[int],
     conv_padding: Sequence[int],
-    *rest: Any,
+    window: Sequence[int],
+    relu: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Values and codes; ``rest`` is the pooling window and whether there is a ReLU."""
-    *window, relu = rest
-    win = read_window(*window)
+    """Values and codes."""
+    win = window_of(window)
     extended, padding = _padded(input, conv_padding)
     z = F.conv2d(extended, weight, None, tuple(conv_stride), padding)
     values, codes = _empty(input, z, win)
@@ -46,10 +44,12 @@ def conv_max_pool_backward(
     weight: Tensor,
     conv_stride: Sequence[int],
     conv_padding: Sequence[int],
-    *rest: Any,
+    window: Sequence[int],
+    input_wanted: bool,
+    weight_wanted: bool,
+    bias_wanted: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of input, weight and bias; empty tensors where ``rest`` says that they are not wanted."""
-    *window, input_wanted, weight_wanted, bias_wanted = rest
+    """The gradients of input, weight and bias; empty tensors where they are not wanted."""
     nothing = weight.new_empty(0)
     dx, dw, db = nothing, nothing, nothing
     weight_wanted = weight_wanted or bias_wanted  # as the signature has it on every device
@@ -60,7 +60,7 @@ def conv_max_pool_backward(
     extended, padding = _padded(input, conv_padding)
     sides = zip(extended.shape[2:], padding, weight.shape[2:], conv_stride, strict=True)
     size = [(cells + 2 * pad - taps) // step + 1 for cells, pad, taps, step in sides]
-    dz = max_pool_route(grad, codes, size, *window)
+    dz = max_pool_route(grad, codes, size, window)
     dx, dw, _ = torch.ops.aten.convolution_backward(
         dz, extended, weight, None, list(conv_stride), padding, [1, 1], False, [0, 0], 1,
         [input_wanted, weight_wanted, False],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor
 
+from switchgrad.geometry import window_of
 from switchgrad.gpu import lp_pool_kernels as kernels
 from switchgrad.gpu.launch import accumulator, launch
-from switchgrad.gpu.maps import Maps, Tiles, cut, is_wide, read_window
+from switchgrad.gpu.maps import Maps, Tiles, cut, is_wide
 from switchgrad.gpu.max_pool import constants, pooled_shape
 from switchgrad.layout import empty_in_layout_of
 
@@ -26,9 +27,9 @@ def exponent(p: float) -> tuple[int, int, int, int, float]:
     return 0, 0, 0, 0, p
 
 
-def lp_pool(input: Tensor, p: float, *args: Any) -> Tensor:
+def lp_pool(input: Tensor, p: float, window: Sequence[int]) -> Tensor:
     """The p-norm of each window."""
-    win = read_window(*args)
+    win = window_of(window)
     values = empty_in_layout_of(input, pooled_shape(input, win), input.dtype)
     given, result = Maps.of(input, win.dims), Maps.of(values, win.dims)
     tiles = Tiles.over(result)
@@ -52,9 +53,9 @@ def lp_pool(input: Tensor, p: float, *args: Any) -> Tensor:
     return values
 
 
-def lp_pool_spread(pooled: Tensor, input: Tensor, values: Tensor, p: float, *args: Any) -> Tensor:
+def lp_pool_spread(pooled: Tensor, input: Tensor, values: Tensor, p: float, window: Sequence[int]) -> Tensor:
     """What the input gets of the gradient ``pooled`` of the norms ``values``, in the layout of the input."""
-    win = read_window(*args)
+    win = window_of(window)
     total = empty_in_layout_of(input, tuple(input.shape), input.dtype)
     sent, given, normed, result = (Maps.of(t, win.dims) for t in (pooled, input, values, total))
     tiles = Tiles.over(result)

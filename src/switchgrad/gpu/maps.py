@@ -9,19 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from switchgrad.geometry import Window, window
-
 TILE = 1024  # numbers of a result that one program computes: 8 for each thread of 4 warps
 _WIDEST = 256  # of them side by side
 _FAR = 2**31 - 2**26  # offsets beyond do not fit 32 bits; what a tile may step over its tensor's end is spared
-
-
-def read_window(
-    kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], ceil_mode: bool
-) -> Window:
-    """A window from the form in which it travels to the kernels."""
-    pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
-    return window(len(kernel_size), tuple(kernel_size), tuple(stride), pairs, tuple(dilation), ceil_mode)
 
 
 def three(values: Sequence[int], missing: int) -> tuple[int, int, int]:

@@ -3,44 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from switchgrad.geometry import Window
+from switchgrad.geometry import Window, window_of
 from switchgrad.gpu import max_pool_kernels as kernels
 from switchgrad.gpu.adaptive_pool import largest_of_bins
 from switchgrad.gpu.launch import accumulator, launch, lowest
-from switchgrad.gpu.maps import Maps, Tiles, cut, is_wide, read_window, three
+from switchgrad.gpu.maps import Maps, Tiles, cut, is_wide, three
 from switchgrad.layout import code_dtype, empty_in_layout_of
 
 _LARGE = 32  # cells of a window that are too many for one thread
 
 
-def max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def max_pool(input: Tensor, window: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Values and codes."""
-    values, codes = empty_pooled(input, read_window(*args))
-    _pool(input, values, codes, read_window(*args))
+    values, codes = empty_pooled(input, window_of(window))
+    _pool(input, values, codes, window_of(window))
     return values, codes
 
 
-def max_pool_values(input: Tensor, *args: Any) -> Tensor:
+def max_pool_values(input: Tensor, window: Sequence[int]) -> Tensor:
     """Values alone."""
-    win = read_window(*args)
+    win = window_of(window)
     values = empty_in_layout_of(input, pooled_shape(input, win), input.dtype)
     _pool(input, values, None, win)
     return values
 
 
-def max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *args: Any) -> Tensor:
+def max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Sequence[int]) -> Tensor:
     """Each pooled number added to the cell that won it, in the layout of the codes."""
-    return _down(pooled, codes, input_size, read_window(*args), added=True)
+    return _down(pooled, codes, input_size, window_of(window), added=True)
 
 
-def max_pool_place(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *args: Any) -> Tensor:
+def max_pool_place(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Sequence[int]) -> Tensor:
     """Each pooled number in the cell that won it; of several in one cell the last stays."""
-    return _down(pooled, codes, input_size, read_window(*args), added=False)
+    return _down(pooled, codes, input_size, window_of(window), added=False)
 
 
 def _down(pooled: Tensor, codes: Tensor, input_size: Sequence[int], win: Window, *, added: bool) -> Tensor:
@@ -69,18 +68,18 @@ def _down(pooled: Tensor, codes: Tensor, input_size: Sequence[int], win: Window,
     return total
 
 
-def max_pool_gather(input: Tensor, codes: Tensor, *args: Any) -> Tensor:
+def max_pool_gather(input: Tensor, codes: Tensor, window: Sequence[int]) -> Tensor:
     """The input at each winner, 0 where none won, in the layout of the codes."""
     output = empty_in_layout_of(codes, tuple(codes.shape), input.dtype)
-    win = read_window(*args)
+    win = window_of(window)
     _follow(codes, input, output, three(input.shape[-win.dims :], 1), win)
     return output
 
 
-def max_pool_indices(codes: Tensor, input_size: Sequence[int], *args: Any) -> Tensor:
+def max_pool_indices(codes: Tensor, input_size: Sequence[int], window: Sequence[int]) -> Tensor:
     """PyTorch's flat indices, -1 where none won."""
     output = empty_in_layout_of(codes, tuple(codes.shape), torch.int64)
-    _follow(codes, None, output, three([int(cells) for cells in input_size], 1), read_window(*args))
+    _follow(codes, None, output, three([int(cells) for cells in input_size], 1), window_of(window))
     return output
 
 

@@ -1,8 +1,7 @@
 """Every operator's signature, nothing else.
 
 The C++ library implements them for the CPU and Triton kernels (`kernels.cuda`) for CUDA; the plain PyTorch of ``ops``
-implements them for every other device, and where those cannot be loaded. ``padding`` holds a begin and an end for each
-axis.
+implements them for every other device, and where those cannot be loaded.
 """
 
 from collections.abc import Callable
@@ -10,7 +9,8 @@ from typing import Any
 
 import torch
 
-_WINDOW = "int[] kernel_size, int[] stride, int[] padding, int[] dilation, bool ceil_mode"
+# geometry.Window.numbers: in one list, because each argument more takes as long as pooling a small map.
+_WINDOW = "int[] window"
 _AVERAGE = f"{_WINDOW}, bool count_include_pad, float divisor"  # divisor 0: the number of cells
 
 _CONV = "int[] conv_stride, int[] conv_padding"

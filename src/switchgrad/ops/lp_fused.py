@@ -6,20 +6,20 @@ are differentiable at every order and which the compiler fuses by itself; so is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from switchgrad.geometry import Window
+from switchgrad.geometry import Window, window_of
 from switchgrad.kernels import native
 from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.avg_pool.reference import wide
 from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
-from switchgrad.ops.max_pool.reference import cells, flat, window_of
+from switchgrad.ops.max_pool.reference import cells, flat
 from switchgrad.ops.max_pool.registration import max_pool_values_shapes
-from switchgrad.ops.routing import is_transformed, is_watched, window_args
+from switchgrad.ops.routing import is_transformed, is_watched
 
 _PRODUCTS = (0.5, 1.0, 2.0)  # of which the root is one as well
 Steps = Callable[[Tensor, float], Tensor]
@@ -41,13 +41,13 @@ def norms(input: Tensor, p: float, window: Window, steps: Steps) -> Tensor:
     """The p-norm of each window; ``steps`` does the same with differentiable operators."""
     if is_watched(input):
         return _Norms.apply(input, p, window, steps)
-    return torch.ops.switchgrad.lp_pool(input, p, *window_args(window))
+    return torch.ops.switchgrad.lp_pool(input, p, window.numbers)
 
 
 class _Norms(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, p: float, window: Window, steps: Steps) -> Tensor:  # pyright: ignore
-        values = torch.ops.switchgrad.lp_pool(input, p, *window_args(window))
+        values = torch.ops.switchgrad.lp_pool(input, p, window.numbers)
         ctx.p, ctx.window, ctx.steps = p, window, steps
         ctx.save_for_backward(input, values)
         return values
@@ -58,12 +58,12 @@ class _Norms(torch.autograd.Function):
         if torch.is_grad_enabled():  # somebody will differentiate the gradient
             again = ctx.steps(input, ctx.p)
             return torch.autograd.grad(again, input, grad, create_graph=True)[0], None, None, None
-        spread = torch.ops.switchgrad.lp_pool_spread(grad, input, values, ctx.p, *window_args(ctx.window))
+        spread = torch.ops.switchgrad.lp_pool_spread(grad, input, values, ctx.p, ctx.window.numbers)
         return spread, None, None, None
 
 
-def _lp_pool(input: Tensor, p: float, *args: Any) -> Tensor:
-    win = window_of(args)  # pyright: ignore[reportArgumentType]
+def _lp_pool(input: Tensor, p: float, window: Sequence[int]) -> Tensor:
+    win = window_of(window)
     size = input.shape[-win.dims :]
     plane = input.flatten(-win.dims).to(wide(input.dtype)).abs()
     total = plane.new_zeros((*input.shape[: -win.dims], *win.output_size(size)))
@@ -73,8 +73,8 @@ def _lp_pool(input: Tensor, p: float, *args: Any) -> Tensor:
     return in_layout_of(input, torch.where(total == 0, 0, total.pow(1 / p)).to(input.dtype))
 
 
-def _lp_pool_spread(pooled: Tensor, input: Tensor, values: Tensor, p: float, *args: Any) -> Tensor:
-    win = window_of(args)  # pyright: ignore[reportArgumentType]
+def _lp_pool_spread(pooled: Tensor, input: Tensor, values: Tensor, p: float, window: Sequence[int]) -> Tensor:
+    win = window_of(window)
     size = input.shape[-win.dims :]
     exact = wide(input.dtype)
     plane, g, y = input.flatten(-win.dims).to(exact), pooled.to(exact), values.to(exact)
@@ -86,8 +86,8 @@ def _lp_pool_spread(pooled: Tensor, input: Tensor, values: Tensor, p: float, *ar
     return in_layout_of(input, total.to(input.dtype).reshape(input.shape))
 
 
-def _norms_shape(input: Tensor, _: float, *args: Any) -> Tensor:
-    return max_pool_values_shapes(input, *args)
+def _norms_shape(input: Tensor, _: float, window: Sequence[int]) -> Tensor:
+    return max_pool_values_shapes(input, window)
 
 
 def _spread_shape(_: Tensor, input: Tensor, *__: Any) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from switchgrad.geometry import Window
 from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
-from switchgrad.ops.routing import is_transformed, is_watched, window_args
+from switchgrad.ops.routing import is_transformed, is_watched
 from switchgrad.ops.unpooling import pick
 
 
@@ -27,7 +27,7 @@ def place(values: Tensor, codes: Tensor, input_size: tuple[int, ...], window: Wi
     """Each value at its window's winner, 0 elsewhere; of several in one cell the last in row-major order stays."""
     if is_watched(values):
         return _Place.apply(values, codes, input_size, window)
-    return torch.ops.switchgrad.max_pool_place(values, codes, list(input_size), *window_args(window))
+    return torch.ops.switchgrad.max_pool_place(values, codes, list(input_size), window.numbers)
 
 
 class _Place(torch.autograd.Function):
@@ -37,17 +37,17 @@ class _Place(torch.autograd.Function):
     ) -> Tensor:
         ctx.input_size, ctx.window = input_size, window
         ctx.save_for_backward(codes)
-        return torch.ops.switchgrad.max_pool_place(values, codes, list(input_size), *window_args(window))
+        return torch.ops.switchgrad.max_pool_place(values, codes, list(input_size), window.numbers)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore
         (codes,) = ctx.saved_tensors
-        indices = torch.ops.switchgrad.max_pool_indices(codes, list(ctx.input_size), *window_args(ctx.window))
+        indices = torch.ops.switchgrad.max_pool_indices(codes, list(ctx.input_size), ctx.window.numbers)
         return pick(grad, indices, ctx.input_size), None, None, None
 
 
-def _max_pool_place(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *args: Any) -> Tensor:
-    indices = torch.ops.switchgrad.max_pool_indices(codes, input_size, *args)
+def _max_pool_place(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Sequence[int]) -> Tensor:
+    indices = torch.ops.switchgrad.max_pool_indices(codes, input_size, window)
     return in_layout_of(codes, torch.ops.switchgrad.max_unpool(pooled, indices, input_size))
 
 

@@ -15,19 +15,6 @@ from torch.autograd import forward_ad
 
 from switchgrad.geometry import Window
 
-WindowArgs = tuple[list[int], list[int], list[int], list[int], bool]
-
-
-def window_args(window: Window) -> WindowArgs:
-    """A window in the form in which it travels to the kernels."""
-    return (
-        list(window.kernel_size),
-        list(window.stride),
-        window.flat_padding,
-        list(window.dilation),
-        window.ceil_mode,
-    )
-
 
 def is_watched(tensor: Tensor) -> bool:
     """Whether autograd, forward mode, a functorch transform or the compiler must see what is done with ``tensor``."""
@@ -72,14 +59,14 @@ def route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Wind
     """
     if is_watched(pooled):
         return function(_Route, _TransformedRoute).apply(pooled, codes, tuple(input_size), window)
-    return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), *window_args(window))
+    return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), window.numbers)
 
 
 def gather(tensor: Tensor, codes: Tensor, window: Window) -> Tensor:
     """What ``tensor`` holds at each window's winner (0 where no cell won). The adjoint of `route`."""
     if is_watched(tensor):
         return function(_Gather, _TransformedGather).apply(tensor, codes, window)
-    return torch.ops.switchgrad.max_pool_gather(tensor, codes, *window_args(window))
+    return torch.ops.switchgrad.max_pool_gather(tensor, codes, window.numbers)
 
 
 def fold(tensor: Tensor, dim: int | None, size: int, spatial: int) -> Tensor:
@@ -104,7 +91,7 @@ class _Route(torch.autograd.Function):
     ) -> Tensor:
         ctx.window = window
         ctx.save_for_backward(codes)
-        return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), *window_args(window))
+        return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), window.numbers)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore
@@ -114,7 +101,7 @@ class _Route(torch.autograd.Function):
 class _TransformedRoute(torch.autograd.Function):
     @staticmethod
     def forward(pooled: Tensor, codes: Tensor, input_size: tuple[int, ...], window: Window) -> Tensor:  # pyright: ignore
-        return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), *window_args(window))
+        return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), window.numbers)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:  # pyright: ignore
@@ -142,7 +129,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, tensor: Tensor, codes: Tensor, window: Window) -> Tensor:  # pyright: ignore
         ctx.window, ctx.input_size = window, tuple(tensor.shape[-window.dims :])
         ctx.save_for_backward(codes)
-        return torch.ops.switchgrad.max_pool_gather(tensor, codes, *window_args(window))
+        return torch.ops.switchgrad.max_pool_gather(tensor, codes, window.numbers)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
@@ -152,7 +139,7 @@ class _Gather(torch.autograd.Function):
 class _TransformedGather(torch.autograd.Function):
     @staticmethod
     def forward(tensor: Tensor, codes: Tensor, window: Window) -> Tensor:  # pyright: ignore
-        return torch.ops.switchgrad.max_pool_gather(tensor, codes, *window_args(window))
+        return torch.ops.switchgrad.max_pool_gather(tensor, codes, window.numbers)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:  # pyright: ignore

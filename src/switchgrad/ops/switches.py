@@ -16,7 +16,7 @@ from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.checks import in_words
 from switchgrad.ops.layout import code_dtype, no_winner
 from switchgrad.ops.placing import has_place, place
-from switchgrad.ops.routing import fold, is_transformed, route, unfold, window_args
+from switchgrad.ops.routing import fold, is_transformed, route, unfold
 from switchgrad.ops.unpooling import unpool_by_indices
 
 
@@ -73,8 +73,8 @@ class Switches:
         Raises `GeometryError` where a code points outside its window or outside the input.
         """
         self._check_codes()
-        args = window_args(self.window)
-        return in_words(torch.ops.switchgrad.max_pool_indices, self.codes, list(self.input_size), *args)
+        numbers = self.window.numbers
+        return in_words(torch.ops.switchgrad.max_pool_indices, self.codes, list(self.input_size), numbers)
 
     @classmethod
     def from_indices(cls, indices: Tensor, window: Window, input_size: Sequence[int]) -> Switches:

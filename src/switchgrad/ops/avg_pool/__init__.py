@@ -12,7 +12,6 @@ from switchgrad.geometry import IntOrTuple, Padding, Window, fitting
 from switchgrad.ops import linear_maps
 from switchgrad.ops.avg_pool import registration as registration  # what the operators mean on every device
 from switchgrad.ops.checks import check_floats
-from switchgrad.ops.routing import window_args
 
 __all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d", "sum_pool1d", "sum_pool2d", "sum_pool3d"]
 
@@ -192,13 +191,12 @@ class AveragePooling:
 
     def up(self, input: Tensor) -> Tensor:
         """The averages."""
-        return torch.ops.switchgrad.avg_pool(input, *window_args(self.window), self.count_include_pad, self.divisor)
+        return torch.ops.switchgrad.avg_pool(input, self.window.numbers, self.count_include_pad, self.divisor)
 
     def down(self, pooled: Tensor, size: tuple[int, ...], channels_last: bool) -> Tensor:
         """Each pooled number shared out to the cells of its window."""
-        window = window_args(self.window)
         return torch.ops.switchgrad.avg_pool_spread(
-            pooled, size, *window, self.count_include_pad, self.divisor, channels_last
+            pooled, size, self.window.numbers, self.count_include_pad, self.divisor, channels_last
         )
 
 

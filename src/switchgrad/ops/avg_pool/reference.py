@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from switchgrad.geometry import Window
+from switchgrad.geometry import Window, window_of
 from switchgrad.ops.layout import in_layout_of
-from switchgrad.ops.max_pool.reference import cells, flat, window_of
+from switchgrad.ops.max_pool.reference import cells, flat
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -40,10 +39,9 @@ def divisors(size: Sequence[int], win: Window, include: bool, divisor: float, li
     return torch.full_like(result, divisor) if divisor else result
 
 
-def avg_pool(input: Tensor, *args: Any) -> Tensor:
+def avg_pool(input: Tensor, window: Sequence[int], include: bool, divisor: float) -> Tensor:
     """Averages of all windows."""
-    *window, include, divisor = args
-    win = window_of(tuple(window))  # pyright: ignore[reportArgumentType]
+    win = window_of(window)
     size = input.shape[-win.dims :]
     plane = input.flatten(-win.dims).to(wide(input.dtype))
     total = plane.new_zeros((*input.shape[: -win.dims], *win.output_size(size)))
@@ -52,10 +50,16 @@ def avg_pool(input: Tensor, *args: Any) -> Tensor:
     return in_layout_of(input, (total / divisors(size, win, include, divisor, input)).to(input.dtype))
 
 
-def avg_pool_spread(pooled: Tensor, input_size: Sequence[int], *args: Any) -> Tensor:
+def avg_pool_spread(
+    pooled: Tensor,
+    input_size: Sequence[int],
+    window: Sequence[int],
+    include: bool,
+    divisor: float,
+    channels_last: bool,
+) -> Tensor:
     """Each pooled number by its divisor, added to every cell of its window: the adjoint of `avg_pool`."""
-    *window, include, divisor, channels_last = args
-    win = window_of(tuple(window))  # pyright: ignore[reportArgumentType]
+    win = window_of(window)
     shares = pooled.to(wide(pooled.dtype)) / divisors(input_size, win, include, divisor, pooled)
     total = shares.new_zeros((*pooled.shape[: -win.dims], math.prod(input_size)))
     for _, at, inside in reversed(list(cells(input_size, win, pooled.device))):

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from switchgrad.geometry import window_of
 from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.avg_pool import reference
 from switchgrad.ops.layout import empty_in_layout_of
-from switchgrad.ops.max_pool.reference import window_of
 
 
-def _avg_pool(input: Tensor, *args: Any) -> Tensor:
-    win = window_of(args[:5])
+def _avg_pool(input: Tensor, window: Sequence[int], *_: Any) -> Tensor:
+    win = window_of(window)
     shape = (*input.shape[: -win.dims], *win.output_size(input.shape[-win.dims :]))
     return empty_in_layout_of(input, shape, input.dtype)
 

@@ -16,7 +16,7 @@ from switchgrad.ops.batch_norm.autograd import BatchNormReLU, BatchNormReLUMaxPo
 from switchgrad.ops.checks import check_tensor
 from switchgrad.ops.max_pool import max_pool2d
 from switchgrad.ops.override import overridable
-from switchgrad.ops.routing import is_transformed, is_watched, window_args
+from switchgrad.ops.routing import is_transformed, is_watched
 
 __all__ = ["batch_norm_relu", "batch_norm_relu_max_pool2d"]
 
@@ -158,7 +158,7 @@ def _batch_norm(
     elif watched:
         values, _, statistics = BatchNormReLUMaxPool.apply(*args, win)
     else:
-        values, statistics = torch.ops.switchgrad.batch_norm_relu_max_pool_values(*args, *window_args(win))
+        values, statistics = torch.ops.switchgrad.batch_norm_relu_max_pool_values(*args, win.numbers)
     if training and mean is not None and var is not None:
         _move(mean, var, statistics, momentum, count)
     return values

@@ -11,7 +11,6 @@ from torch import Tensor
 from switchgrad.geometry import Window
 from switchgrad.ops import composed
 from switchgrad.ops.max_pool.autograd import pool
-from switchgrad.ops.routing import window_args
 
 
 def chain(
@@ -73,9 +72,7 @@ class BatchNormReLUMaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:  # pyright: ignore
         weight, bias, mean, _, ctx.training, ctx.eps, ctx.window = args
-        values, codes, statistics = torch.ops.switchgrad.batch_norm_relu_max_pool(
-            input, *args[:-1], *window_args(ctx.window)
-        )
+        values, codes, statistics = torch.ops.switchgrad.batch_norm_relu_max_pool(input, *args[:-1], ctx.window.numbers)
         ctx.kept_dtype = None if mean is None else mean.dtype
         ctx.mark_non_differentiable(codes, statistics)
         ctx.set_materialize_grads(False)
@@ -90,6 +87,6 @@ class BatchNormReLUMaxPool(torch.autograd.Function):
             return (*_again(ctx, grad), *(None,) * 5)
         input, weight, bias, statistics, codes = ctx.saved_tensors
         gradients = torch.ops.switchgrad.batch_norm_relu_max_pool_backward(
-            grad, input, codes, weight, bias, statistics, ctx.training, ctx.eps, *window_args(ctx.window)
+            grad, input, codes, weight, bias, statistics, ctx.training, ctx.eps, ctx.window.numbers
         )
         return (*_asked(ctx, gradients), *(None,) * 5)

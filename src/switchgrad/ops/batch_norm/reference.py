@@ -16,6 +16,7 @@ Statistics are two rows of float64: the means, then the variances.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -71,12 +72,12 @@ def batch_norm_relu_max_pool(
     var: Optional,
     training: bool,
     eps: float,
-    *window: Any,
+    window: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pooled values, switches and statistics."""
     statistics = statistics_of(input, mean, var, training)
     z = normalised(input, weight, bias, statistics, eps)
-    values, codes = relu_max_pool(z, *window)
+    values, codes = relu_max_pool(z, window)
     return in_layout_of(input, values), in_layout_of(input, codes), statistics
 
 
@@ -128,10 +129,10 @@ def batch_norm_relu_max_pool_backward(
     statistics: Tensor,
     training: bool,
     eps: float,
-    *window: Any,
+    window: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of input, weight and bias; only winners have any of their own."""
-    dz = max_pool_route(grad, codes, input.shape[-2:], *window)
+    dz = max_pool_route(grad, codes, input.shape[-2:], window)
     return _gradients(dz, input, weight, bias, statistics, training, eps)
 
 

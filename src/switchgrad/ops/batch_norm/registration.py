@@ -22,11 +22,11 @@ def _batch_norm_relu(input: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 
 
 def _max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return (*max_pool_shapes(input, *args[6:]), _statistics(input))
+    return (*max_pool_shapes(input, args[6]), _statistics(input))
 
 
 def _max_pool_values(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    return max_pool_shapes(input, *args[6:])[0], _statistics(input)
+    return max_pool_shapes(input, args[6])[0], _statistics(input)
 
 
 def _gradients(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,7 +21,7 @@ from switchgrad.ops.conv_pool.reference import padded
 from switchgrad.ops.max_pool import Pooled, max_pool2d
 from switchgrad.ops.override import overridable
 from switchgrad.ops.relu_max_pool import relu_max_pool2d
-from switchgrad.ops.routing import is_transformed, window_args
+from switchgrad.ops.routing import is_transformed
 from switchgrad.ops.switches import Switches
 
 __all__ = ["conv_max_pool2d", "conv_relu_max_pool2d", "why_not_fused"]
@@ -259,7 +259,7 @@ def _plan(
         groups,
         None if beyond is None else [rows, rows, columns, columns],
         pool,
-        (list(conv.stride), conv.flat_padding, *window_args(pool)),
+        (list(conv.stride), conv.flat_padding, pool.numbers),
         device.type,
         _obstacle(*kinds, dilation, groups, pool.cells) is None,
     )

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,12 +33,12 @@ def conv_max_pool(
     bias: Tensor | None,
     conv_stride: Sequence[int],
     conv_padding: Sequence[int],
-    *rest: Any,
+    window: Sequence[int],
+    relu: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Values and switches; ``rest`` is the pooling window and whether there is a ReLU."""
-    *window, relu = rest
+    """Values and switches."""
     z = F.conv2d(padded(input, conv_padding), weight, bias, tuple(conv_stride))
-    values, codes = (rectified.relu_max_pool if relu else plain.max_pool)(z, *window)
+    values, codes = (rectified.relu_max_pool if relu else plain.max_pool)(z, window)
     last = torch.channels_last
     # One channel lies in both layouts at once: the result stays in the kernel's own.
     values = values.clone(memory_format=last) if input.shape[1] == 1 else in_layout_of(input, values)
@@ -55,13 +54,15 @@ def conv_max_pool_backward(
     weight: Tensor,
     conv_stride: Sequence[int],
     conv_padding: Sequence[int],
-    *rest: Any,
+    window: Sequence[int],
+    input_wanted: bool,
+    weight_wanted: bool,
+    bias_wanted: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of input, weight and bias; empty tensors where ``rest`` says that they are not wanted."""
-    *window, input_wanted, weight_wanted, bias_wanted = rest
+    """The gradients of input, weight and bias; empty tensors where they are not wanted."""
     extended = padded(input, conv_padding)
     size = [(extended.shape[2 + i] - weight.shape[2 + i]) // conv_stride[i] + 1 for i in range(2)]
-    dz = plain.max_pool_route(grad, codes, size, *window)
+    dz = plain.max_pool_route(grad, codes, size, window)
     wanted = [input_wanted, weight_wanted or bias_wanted, bias_wanted]
     dx, dw, db = torch.ops.aten.convolution_backward(
         dz, extended, weight, [weight.shape[0]], list(conv_stride), [0, 0], [1, 1], False, [0, 0], 1, wanted

@@ -8,16 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from switchgrad.geometry import window_of
 from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.conv_pool import reference
 from switchgrad.ops.layout import code_dtype, empty_in_layout_of
-from switchgrad.ops.max_pool.reference import window_of
 
 
 def _conv_max_pool(
-    input: Tensor, weight: Tensor, _: Tensor | None, conv_stride: Sequence[int], conv_padding: Sequence[int], *rest: Any
+    input: Tensor,
+    weight: Tensor,
+    _: Tensor | None,
+    conv_stride: Sequence[int],
+    conv_padding: Sequence[int],
+    numbers: Sequence[int],
+    __: bool,
 ) -> tuple[Tensor, Tensor]:
-    window = window_of(rest[:-1])
+    window = window_of(numbers)
     rows, columns = (
         (input.shape[2 + i] + conv_padding[2 * i] + conv_padding[2 * i + 1] - weight.shape[2 + i]) // conv_stride[i] + 1
         for i in range(2)

@@ -10,18 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from switchgrad.geometry import Window
+from switchgrad.geometry import Window, window_of
 from switchgrad.ops.adaptive_pool.average import bins, fixed_bins
 from switchgrad.ops.avg_pool.reference import divisors, wide
 from switchgrad.ops.lowering.nodes import Size, ends, is_fixed, laid, pool, takes
-from switchgrad.ops.max_pool.reference import window_of
 
 _NATIVE = frozenset((torch.float32, torch.float16))  # ONNX Runtime averages no float64, and bfloat16 came late to ONNX
 
 
-def _avg_pool(input: Tensor, *args: Any) -> Tensor:
-    *window, include, divisor = args
-    win = window_of(tuple(window))  # pyright: ignore[reportArgumentType]
+def _avg_pool(input: Tensor, window: list[int], include: bool, divisor: float) -> Tensor:
+    win = window_of(window)
     if input.dtype in _NATIVE and _counts_alike(input, win, include, divisor):
         return pool("AveragePool", input, win, 0.0, count_include_pad=int(include))
     by = divisors(input.shape[-win.dims :], win, include, divisor, input)

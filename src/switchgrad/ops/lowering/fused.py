@@ -9,18 +9,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from switchgrad.geometry import window_of
 from switchgrad.ops.conv_pool.reference import padded
 from switchgrad.ops.cross_entropy.reference import MEAN, NONE
 from switchgrad.ops.exporting import AT_RANDOM, refuse
 from switchgrad.ops.lowering.maximum import codes, rectified, values
-from switchgrad.ops.max_pool.reference import window_of
 
 
 def _conv_max_pool(
-    input: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], padding: list[int], *rest: Any
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    window: list[int],
+    relu: bool,
 ) -> tuple[Tensor, Tensor]:
-    *window, relu = rest
-    win = window_of(tuple(window))  # pyright: ignore[reportArgumentType]
+    win = window_of(window)
     top, bottom, left, right = padding
     if (top, left) == (bottom, right):
         convolved = functional.conv2d(input, weight, bias, stride, (top, left))
@@ -64,7 +69,7 @@ def _batch_norm_relu(*args: Any) -> tuple[Tensor, Tensor]:
 
 def _batch_norm_relu_max_pool(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     normalised, statistics = _batch_norm(*args[:7])
-    return (*rectified(normalised, window_of(args[7:])), statistics)
+    return (*rectified(normalised, window_of(args[7])), statistics)
 
 
 def _batch_norm_relu_max_pool_values(*args: Any) -> tuple[Tensor, Tensor]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from switchgrad.geometry import Window
+from switchgrad.geometry import Window, window_of
 from switchgrad.ops.layout import code_dtype, no_winner
 from switchgrad.ops.lowering.nodes import Size, laid, pool, takes
 from switchgrad.ops.max_pool import reference
-from switchgrad.ops.max_pool.reference import lowest, window_of
+from switchgrad.ops.max_pool.reference import lowest
 from switchgrad.ops.windows import windows
 
 _NATIVE = frozenset((torch.float64, torch.float32, torch.float16, torch.int8, torch.uint8))
@@ -40,13 +40,13 @@ def codes(input: Tensor, window: Window) -> Tensor:
     return found.to(dtype)
 
 
-def _max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    window = window_of(args)
+def _max_pool(input: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+    window = window_of(numbers)
     return values(input, window), codes(input, window)
 
 
-def _relu_max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    return rectified(input, window_of(args))
+def _relu_max_pool(input: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+    return rectified(input, window_of(numbers))
 
 
 def rectified(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:
@@ -55,9 +55,9 @@ def rectified(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     return pooled.relu(), torch.where(pooled <= 0, no_winner(found.dtype), found).to(found.dtype)
 
 
-def _indices(found: Tensor, size: Size, *args: Any) -> Tensor:
+def _indices(found: Tensor, size: Size, numbers: Sequence[int]) -> Tensor:
     """PyTorch's flat indices: the row of a winner is its window's first row plus its code's row, and so on."""
-    window = window_of(args)
+    window = window_of(numbers)
     rest = found.to(torch.int64)
     index = torch.zeros_like(rest)
     for axis in reversed(range(window.dims)):
@@ -70,16 +70,16 @@ def _indices(found: Tensor, size: Size, *args: Any) -> Tensor:
     return torch.where(found == no_winner(found.dtype), -1, index)
 
 
-def _gather(input: Tensor, found: Tensor, *args: Any) -> Tensor:
-    dims = window_of(args).dims
-    index = _indices(found, input.shape[-dims:], *args)
+def _gather(input: Tensor, found: Tensor, numbers: Sequence[int]) -> Tensor:
+    dims = window_of(numbers).dims
+    index = _indices(found, input.shape[-dims:], numbers)
     taken = input.flatten(-dims).gather(-1, index.clamp_min(0).flatten(-dims)).reshape(found.shape)
     return torch.where(index < 0, 0, taken).to(input.dtype)
 
 
-def _route(pooled: Tensor, found: Tensor, size: Size, *args: Any) -> Tensor:
-    dims = window_of(args).dims
-    index = _indices(found, size, *args)
+def _route(pooled: Tensor, found: Tensor, size: Size, numbers: Sequence[int]) -> Tensor:
+    dims = window_of(numbers).dims
+    index = _indices(found, size, numbers)
     placed = torch.where(index < 0, 0, pooled).flatten(-dims)
     total = pooled.new_zeros((*pooled.shape[:-dims], math.prod(size)))
     total = total.scatter_add(-1, index.clamp_min(0).flatten(-dims), placed)

@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from switchgrad.geometry import Window
-from switchgrad.ops.routing import fold, function, gather, is_watched, route, unfold, window_args
+from switchgrad.ops.routing import fold, function, gather, is_watched, route, unfold
 
 
 def pool(input: Tensor, window: Window) -> Tensor:
     """The maxima; the codes are made only if a derivative may ask for them."""
     if is_watched(input):
         return function(MaxPool, TransformedMaxPool).apply(input, window)[0]
-    return torch.ops.switchgrad.max_pool_values(input, *window_args(window))
+    return torch.ops.switchgrad.max_pool_values(input, window.numbers)
 
 
 def pool_with_codes(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """The maxima and their codes."""
     if is_watched(input):
         return function(MaxPool, TransformedMaxPool).apply(input, window)
-    return torch.ops.switchgrad.max_pool(input, *window_args(window))
+    return torch.ops.switchgrad.max_pool(input, window.numbers)
 
 
 class MaxPool(torch.autograd.Function):
@@ -30,7 +30,7 @@ class MaxPool(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, window: Window) -> tuple[Tensor, Tensor]:  # pyright: ignore
-        values, codes = torch.ops.switchgrad.max_pool(input, *window_args(window))
+        values, codes = torch.ops.switchgrad.max_pool(input, window.numbers)
         MaxPool.keep(ctx, input, window, codes)
         return values, codes
 
@@ -54,7 +54,7 @@ class TransformedMaxPool(torch.autograd.Function):
 
     @staticmethod
     def forward(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:  # pyright: ignore
-        return torch.ops.switchgrad.max_pool(input, *window_args(window))
+        return torch.ops.switchgrad.max_pool(input, window.numbers)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # pyright: ignore

@@ -16,26 +16,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from switchgrad.geometry import Window, window
+from switchgrad.geometry import Window, window_of
 from switchgrad.ops.layout import code_dtype, in_layout_of, no_winner
-from switchgrad.ops.routing import WindowArgs
 
 
 def lowest(dtype: torch.dtype) -> float:
     """What every cell beats or equals: -inf, or the smallest integer."""
     return -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min
-
-
-def window_of(args: WindowArgs) -> Window:
-    """A window from the form in which it travels to the kernels."""
-    kernel_size, stride, padding, dilation, ceil_mode = args
-    pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
-    return window(len(kernel_size), tuple(kernel_size), tuple(stride), pairs, tuple(dilation), ceil_mode)
 
 
 def cells(size: Sequence[int], win: Window, device: torch.device) -> Iterator[tuple[int, list[Tensor], Tensor]]:
@@ -63,9 +54,9 @@ def flat(at: Sequence[Tensor], size: Sequence[int]) -> Tensor:
     return index
 
 
-def max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def max_pool(input: Tensor, window: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Values and switches."""
-    win = window_of(args)
+    win = window_of(window)
     size = input.shape[-win.dims :]
     plane = input.flatten(-win.dims)
     shape = (*input.shape[: -win.dims], *win.output_size(size))
@@ -83,14 +74,14 @@ def max_pool(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     return in_layout_of(input, best), in_layout_of(input, codes)
 
 
-def max_pool_values(input: Tensor, *args: Any) -> Tensor:
+def max_pool_values(input: Tensor, window: Sequence[int]) -> Tensor:
     """Values alone."""
-    return max_pool(input, *args)[0]
+    return max_pool(input, window)[0]
 
 
-def max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *args: Any) -> Tensor:
+def max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Sequence[int]) -> Tensor:
     """Each pooled number added to the cell that won; cell by cell of the window, so the order is fixed."""
-    win = window_of(args)
+    win = window_of(window)
     lead = pooled.shape[: -win.dims]
     exact = torch.float32 if pooled.dtype in (torch.float16, torch.bfloat16) else pooled.dtype
     total = torch.zeros((*lead, math.prod(input_size)), dtype=exact, device=pooled.device)
@@ -102,18 +93,18 @@ def max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *ar
     return in_layout_of(codes, total.to(pooled.dtype).reshape(*lead, *input_size))
 
 
-def max_pool_gather(input: Tensor, codes: Tensor, *args: Any) -> Tensor:
+def max_pool_gather(input: Tensor, codes: Tensor, window: Sequence[int]) -> Tensor:
     """The input at each winner, 0 where none won."""
-    win = window_of(args)
-    index = max_pool_indices(codes, input.shape[-win.dims :], *args)
+    win = window_of(window)
+    index = max_pool_indices(codes, input.shape[-win.dims :], window)
     taken = input.flatten(-win.dims).gather(-1, index.clamp_min(0).flatten(-win.dims)).reshape(codes.shape)
     return in_layout_of(codes, torch.where(index < 0, 0, taken).to(input.dtype))
 
 
-def max_pool_indices(codes: Tensor, input_size: Sequence[int], *args: Any) -> Tensor:
+def max_pool_indices(codes: Tensor, input_size: Sequence[int], window: Sequence[int]) -> Tensor:
     """PyTorch's flat indices, -1 where none won."""
     index = torch.full_like(codes, -1, dtype=torch.int64)
-    for offset, at, inside in cells(input_size, window_of(args), codes.device):
+    for offset, at, inside in cells(input_size, window_of(window), codes.device):
         index = torch.where((codes == offset) & inside, flat(at, input_size), index)
     return in_layout_of(codes, index)
 

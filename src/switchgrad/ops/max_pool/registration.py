@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from switchgrad.geometry import window_of
 from switchgrad.kernels.schema import LIBRARY
 from switchgrad.ops.layout import code_dtype, empty_in_layout_of
 from switchgrad.ops.max_pool import reference
 
 
-def max_pool_shapes(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def max_pool_shapes(input: Tensor, window: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Values and codes of the right shape and layout."""
-    win = reference.window_of(args)
+    win = window_of(window)
     shape = (*input.shape[: -win.dims], *win.output_size(input.shape[-win.dims :]))
     return (
         empty_in_layout_of(input, shape, input.dtype),
@@ -23,9 +24,9 @@ def max_pool_shapes(input: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
     )
 
 
-def max_pool_values_shapes(input: Tensor, *args: Any) -> Tensor:
+def max_pool_values_shapes(input: Tensor, window: Sequence[int]) -> Tensor:
     """Values of the right shape and layout."""
-    return max_pool_shapes(input, *args)[0]
+    return max_pool_shapes(input, window)[0]
 
 
 def _max_pool_route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], *_: Any) -> Tensor:

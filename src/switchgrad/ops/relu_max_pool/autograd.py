@@ -9,27 +9,27 @@ from torch import Tensor
 
 from switchgrad.geometry import Window
 from switchgrad.ops.max_pool.autograd import MaxPool, TransformedMaxPool
-from switchgrad.ops.routing import fold, function, is_watched, unfold, window_args
+from switchgrad.ops.routing import fold, function, is_watched, unfold
 
 
 def pool(input: Tensor, window: Window) -> Tensor:
     """The rectified maxima; the codes are made only if a derivative may ask for them."""
     if is_watched(input):
         return function(_ReLUMaxPool, _TransformedReLUMaxPool).apply(input, window)[0]
-    return torch.ops.switchgrad.relu_max_pool_values(input, *window_args(window))
+    return torch.ops.switchgrad.relu_max_pool_values(input, window.numbers)
 
 
 def pool_with_codes(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """The rectified maxima and their codes."""
     if is_watched(input):
         return function(_ReLUMaxPool, _TransformedReLUMaxPool).apply(input, window)
-    return torch.ops.switchgrad.relu_max_pool(input, *window_args(window))
+    return torch.ops.switchgrad.relu_max_pool(input, window.numbers)
 
 
 class _ReLUMaxPool(MaxPool):
     @staticmethod
     def forward(ctx: Any, input: Tensor, window: Window) -> tuple[Tensor, Tensor]:  # pyright: ignore
-        values, codes = torch.ops.switchgrad.relu_max_pool(input, *window_args(window))
+        values, codes = torch.ops.switchgrad.relu_max_pool(input, window.numbers)
         MaxPool.keep(ctx, input, window, codes)
         return values, codes
 
@@ -37,7 +37,7 @@ class _ReLUMaxPool(MaxPool):
 class _TransformedReLUMaxPool(TransformedMaxPool):
     @staticmethod
     def forward(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:  # pyright: ignore
-        return torch.ops.switchgrad.relu_max_pool(input, *window_args(window))
+        return torch.ops.switchgrad.relu_max_pool(input, window.numbers)
 
     @staticmethod
     def vmap(  # pyright: ignore

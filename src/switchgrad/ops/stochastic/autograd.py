@@ -9,7 +9,7 @@ from torch import Tensor
 
 from switchgrad.geometry import Window
 from switchgrad.ops.max_pool.autograd import MaxPool, TransformedMaxPool
-from switchgrad.ops.routing import function, is_watched, route, window_args
+from switchgrad.ops.routing import function, is_watched, route
 from switchgrad.ops.stochastic import registration as registration
 
 Name = Literal["stochastic_pool", "max_pool_dropout"]
@@ -23,7 +23,7 @@ def pool_by_words(name: Name, input: Tensor, seed: Tensor, window: Window, *more
 
 
 def _call(input: Tensor, window: Window, seed: Tensor, name: Name, more: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    return getattr(torch.ops.switchgrad, name)(input, seed, *more, *window_args(window))
+    return getattr(torch.ops.switchgrad, name)(input, seed, *more, window.numbers)
 
 
 class _Drawn(torch.autograd.Function):

@@ -5,25 +5,25 @@ The words of `ops.counted` are laid out and used here; the kernels draw the same
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from switchgrad.geometry import Window
+from switchgrad.geometry import Window, window_of
 from switchgrad.ops.counted import threshold, uniform, unit_scale, words
 from switchgrad.ops.layout import in_layout_of, no_winner
 from switchgrad.ops.max_pool import reference as plain
 from switchgrad.ops.windows import cells, wide
 
 
-def stochastic_pool(input: Tensor, seed: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
+def stochastic_pool(input: Tensor, seed: Tensor, window: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Values and switches of the windows' draws; the word of a window is that of its row-major place."""
-    win = plain.window_of(args)
-    best, codes = plain.max_pool(input, *args)
+    win = window_of(window)
+    best, codes = plain.max_pool(input, window)
     drawn = words(seed.to(input.device), codes.numel()).reshape(codes.shape)
     codes = winners(input, win, uniform(drawn, wide(input).dtype), best, codes)
-    return plain.max_pool_gather(input, codes, *args), in_layout_of(input, codes)
+    return plain.max_pool_gather(input, codes, window), in_layout_of(input, codes)
 
 
 def winners(input: Tensor, win: Window, samples: Tensor, best: Tensor, codes: Tensor) -> Tensor:
@@ -45,10 +45,10 @@ def winners(input: Tensor, win: Window, samples: Tensor, best: Tensor, codes: Te
     return codes
 
 
-def max_pool_dropout(input: Tensor, seed: Tensor, p: float, *args: Any) -> tuple[Tensor, Tensor]:
+def max_pool_dropout(input: Tensor, seed: Tensor, p: float, window: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Values and switches of the largest that is left; the word of a cell is that of its row-major place."""
     kept = (words(seed.to(input.device), input.numel()) >= threshold(p)).reshape(input.shape)
-    _, codes = plain.max_pool(torch.where(kept, input, 0), *args)
-    won = plain.max_pool_gather(kept.to(torch.uint8), codes, *args)
+    _, codes = plain.max_pool(torch.where(kept, input, 0), window)
+    won = plain.max_pool_gather(kept.to(torch.uint8), codes, window)
     codes = torch.where(won > 0, codes, no_winner(codes.dtype))
-    return plain.max_pool_gather(input, codes, *args), in_layout_of(input, codes)
+    return plain.max_pool_gather(input, codes, window), in_layout_of(input, codes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,12 +12,12 @@ from switchgrad.ops.max_pool.registration import max_pool_shapes
 from switchgrad.ops.stochastic import reference
 
 
-def _stochastic_pool(input: Tensor, _: Tensor, *args: Any) -> tuple[Tensor, Tensor]:
-    return max_pool_shapes(input, *args)
+def _stochastic_pool(input: Tensor, _: Tensor, window: Sequence[int]) -> tuple[Tensor, Tensor]:
+    return max_pool_shapes(input, window)
 
 
-def _max_pool_dropout(input: Tensor, _: Tensor, __: float, *args: Any) -> tuple[Tensor, Tensor]:
-    return max_pool_shapes(input, *args)
+def _max_pool_dropout(input: Tensor, _: Tensor, __: float, window: Sequence[int]) -> tuple[Tensor, Tensor]:
+    return max_pool_shapes(input, window)
 
 
 for _name, _fake in (("stochastic_pool", _stochastic_pool), ("max_pool_dropout", _max_pool_dropout)):

@@ -9,7 +9,6 @@ from torch import Tensor
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window, window
 from switchgrad.ops.avg_pool import reference
-from switchgrad.ops.routing import window_args
 
 Kept = tuple[tuple[int, ...], Window]
 
@@ -43,11 +42,11 @@ class AveragePool:
         """``x [N, C, *H] -> y [N, C, *P]``."""
         size = tuple(x.shape[2:])
         win = window(len(size), self.kernel_size, self.stride, self.padding, 1, self.ceil_mode, size)
-        y = reference.avg_pool(x, *window_args(win), self.count_include_pad, self.divisor or 0)
+        y = reference.avg_pool(x, win.numbers, self.count_include_pad, self.divisor or 0)
         return y, (size, win)
 
     def backward(self, delta: Tensor, kept: Kept) -> tuple[Tensor]:
         """``delta [N, C, *P] -> dx [N, C, *H]``."""
         size, win = kept
         shares = (self.count_include_pad, self.divisor or 0, False)  # row-major, not channels last
-        return (reference.avg_pool_spread(delta, size, *window_args(win), *shares),)
+        return (reference.avg_pool_spread(delta, size, win.numbers, *shares),)

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from switchgrad.geometry import IntOrTuple, Padding, window
 from switchgrad.ops.max_pool import reference
-from switchgrad.ops.routing import WindowArgs, window_args
 
-Kept = tuple[Tensor, tuple[int, ...], WindowArgs]
+Kept = tuple[Tensor, tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,8 @@ class MaxPool:
         """``x [N, C, *H] -> y [N, C, *P]``."""
         size = tuple(x.shape[2:])
         win = window(len(size), self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, size)
-        y, switches = reference.max_pool(x, *window_args(win))
-        return y, (switches, size, window_args(win))
+        y, switches = reference.max_pool(x, win.numbers)
+        return y, (switches, size, win.numbers)
 
     def backward(self, delta: Tensor, kept: Kept) -> tuple[Tensor]:
         """``delta [N, C, *P] -> dx [N, C, *H]``."""
