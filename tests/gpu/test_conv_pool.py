@@ -5,6 +5,7 @@ import torch
 
 from declarations.conv_pool import CONV_MAX_POOL, CONV_RELU_MAX_POOL
 from harness.interpreted import GRADIENTS, LAYOUTS, VALUES, held_to, subset
+from switchgrad import geometry
 from switchgrad.gpu import conv_pool
 from switchgrad.kernels.schema import REFERENCES
 
@@ -39,20 +40,20 @@ def test_halves_round_where_pytorchs_steps_round(dtype: torch.dtype, layout: tor
     generator = torch.Generator().manual_seed(1)
     x, w = torch.randn(2, 3, 9, 8, generator=generator), torch.randn(5, 3, 3, 3, generator=generator)
     x, w, b = x.to(dtype).contiguous(memory_format=layout), w.to(dtype), torch.linspace(-2, 2, 5).to(dtype)
-    window = ([3, 2], [2, 2], [1, 0, 0, 1], [1, 1], False)
+    window = geometry.window(2, (3, 2), 2, ((1, 0), (0, 1))).numbers
     z = torch.conv2d(x, w, padding=1) + b.reshape(-1, 1, 1)
-    wanted, winners = REFERENCES["relu_max_pool"](z, *window)
-    values, codes = conv_pool.conv_max_pool(x, w, b, [1, 1], [1, 1, 1, 1], *window, True)
+    wanted, winners = REFERENCES["relu_max_pool"](z, window)
+    values, codes = conv_pool.conv_max_pool(x, w, b, [1, 1], [1, 1, 1, 1], window, True)
     assert torch.equal(values, wanted)
     assert torch.equal(codes, winners)
     assert values.stride() == codes.stride()
     assert values.is_contiguous(memory_format=layout)
     grad = torch.randn(values.shape, generator=generator).to(dtype)
-    dz = REFERENCES["max_pool_route"](grad, codes, z.shape[2:], *window)
+    dz = REFERENCES["max_pool_route"](grad, codes, z.shape[2:], window)
     dx, dw, db = torch.ops.aten.convolution_backward(
         dz, x, w, [5], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, True]
     )
-    found = conv_pool.conv_max_pool_backward(grad, codes, x, w, [1, 1], [1, 1, 1, 1], *window, True, True, True)
+    found = conv_pool.conv_max_pool_backward(grad, codes, x, w, [1, 1], [1, 1, 1, 1], window, True, True, True)
     for got, exact in zip(found, (dx, dw, db), strict=True):
         torch.testing.assert_close(got, exact)
     assert found[0].stride() == x.stride()

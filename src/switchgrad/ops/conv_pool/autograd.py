@@ -12,7 +12,7 @@ from switchgrad.ops.conv_pool.reference import padded
 from switchgrad.ops.routing import is_transformed, route
 
 # As they travel to the kernels: the convolution's stride and padding (top, bottom, left, right), then the window.
-Arguments = tuple[list[int], list[int], list[int], list[int], list[int], list[int], bool]
+Arguments = tuple[list[int], list[int], tuple[int, ...]]
 
 
 class ConvMaxPool(torch.autograd.Function):

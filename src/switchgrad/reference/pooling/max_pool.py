@@ -40,5 +40,5 @@ class MaxPool:
 
     def backward(self, delta: Tensor, kept: Kept) -> tuple[Tensor]:
         """``delta [N, C, *P] -> dx [N, C, *H]``."""
-        switches, size, win = kept
-        return (reference.max_pool_route(delta, switches, size, *win),)
+        switches, size, numbers = kept
+        return (reference.max_pool_route(delta, switches, size, numbers),)
