@@ -7,15 +7,16 @@ padding at the beginning and at the end of the axis. An effective kernel spans `
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import TypeAlias, cast
+from functools import lru_cache, wraps
+from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
 
 from switchgrad.errors import GeometryError
 
+R = TypeVar("R")
 IntOrTuple: TypeAlias = "int | Sequence[int]"
 Pair: TypeAlias = tuple[int, int]
 Padding: TypeAlias = "int | Sequence[int] | Sequence[Pair] | str"
@@ -198,45 +199,32 @@ def window_of(numbers: Sequence[int]) -> Window:
     )
 
 
-def fitting(
-    dims: int,
-    kernel_size: IntOrTuple,
-    stride: IntOrTuple | None,
-    padding: Padding,
-    dilation: IntOrTuple,
-    ceil_mode: bool,
-    input_size: Sequence[int],
-) -> Window:
-    """The `window` of these arguments, which is known to fit into an input of ``input_size``.
+def remembered(plan: Callable[..., R]) -> Callable[..., R]:
+    """Keep what ``plan`` makes of an input's shape and the arguments of a call: making it takes longer than pooling
+    a small map.
 
-    Remembered, because for small maps the check takes longer than the pooling.
+    Arguments are positional; what cannot be remembered (lists, sizes that a tracer leaves open) is made anew.
 
-    >>> fitting(2, 3, 2, 1, 1, False, (112, 112)).stride
-    (2, 2)
+    >>> @remembered
+    ... def halves(shape):
+    ...     print("made")
+    ...     return tuple(h // 2 for h in shape)
+    >>> halves((4, 6)), halves((4, 6))
+    made
+    ((2, 3), (2, 3))
     """
-    if not torch.compiler.is_compiling():
-        try:
-            return _cached_fitting(dims, kernel_size, stride, padding, dilation, ceil_mode, input_size)
-        except TypeError:  # lists, and sizes that a tracer leaves open, cannot be remembered
-            pass
-    return _fitting(dims, kernel_size, stride, padding, dilation, ceil_mode, input_size)
+    kept = lru_cache(maxsize=1024, typed=True)(plan)  # typed, because True equals 1 and is refused
 
+    @wraps(plan)
+    def planned(*arguments: Any) -> R:
+        if not torch.compiler.is_compiling():  # the compiler's tracer warns of caches
+            try:
+                return kept(*arguments)
+            except TypeError:
+                pass
+        return plan(*arguments)
 
-def _fitting(
-    dims: int,
-    kernel_size: IntOrTuple,
-    stride: IntOrTuple | None,
-    padding: Padding,
-    dilation: IntOrTuple,
-    ceil_mode: bool,
-    input_size: Sequence[int],
-) -> Window:
-    result = window(dims, kernel_size, stride, padding, dilation, ceil_mode, input_size)
-    result.output_size(input_size)
-    return result
-
-
-_cached_fitting = lru_cache(maxsize=1024, typed=True)(_fitting)
+    return planned
 
 
 def _named_padding(

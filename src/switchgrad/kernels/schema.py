@@ -119,3 +119,8 @@ class _Definitions(torch.library.Library):
 LIBRARY = _Definitions("switchgrad", "DEF")
 for _name, _signature in {**SCHEMAS, **FOR_CUDA}.items():
     LIBRARY.define(_name + _signature)
+
+
+def operator(name: str) -> Callable[..., Any]:
+    """The operator itself, found once: looking it up by its name takes a part of each call."""
+    return getattr(torch.ops.switchgrad, name).default

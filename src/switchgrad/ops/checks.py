@@ -62,10 +62,16 @@ _REFUSALS = ("max_unpool ", "some switches ", "box ")  # how the kernels' senten
 
 def check_floats(input: Tensor, dims: int, name: str) -> None:
     """Refuse inputs that have the wrong number of axes, an empty axis besides the batch, or no floating-point dtype."""
-    check_axes(input, dims, name)
-    if input.dtype not in FLOATS:
+    check_tensor(input, f"the input of {name}")
+    check_map_of_floats(input.shape, input.dtype, dims, name)
+
+
+def check_map_of_floats(shape: Sequence[int], dtype: torch.dtype, dims: int, name: str) -> None:
+    """The same of an input that is known to be a tensor."""
+    check_map(shape, dims, name)
+    if dtype not in FLOATS:
         raise GeometryError(
-            f"the input has dtype {input.dtype}; {name} takes float64, float32, float16 or bfloat16, so convert it "
+            f"the input has dtype {dtype}; {name} takes float64, float32, float16 or bfloat16, so convert it "
             "first, for example with .float()"
         )
 
@@ -73,13 +79,18 @@ def check_floats(input: Tensor, dims: int, name: str) -> None:
 def check_axes(input: Tensor, dims: int, name: str) -> None:
     """Refuse inputs that have the wrong number of axes or an empty axis besides the batch."""
     check_tensor(input, f"the input of {name}")
-    if input.dim() not in (dims + 1, dims + 2):
+    check_map(input.shape, dims, name)
+
+
+def check_map(shape: Sequence[int], dims: int, name: str) -> None:
+    """The same of an input that is known to be a tensor."""
+    if len(shape) not in (dims + 1, dims + 2):
         raise GeometryError(
             f"{name} takes an input of {dims + 1} or {dims + 2} axes (without or with a batch); this one has "
-            f"shape {tuple(input.shape)}"
+            f"shape {tuple(shape)}"
         )
-    if 0 in input.shape[-dims - 1 :]:
+    if 0 in shape[-dims - 1 :]:
         raise GeometryError(
-            f"the input has an axis without cells (shape {tuple(input.shape)}); every axis but the batch needs at "
+            f"the input has an axis without cells (shape {tuple(shape)}); every axis but the batch needs at "
             "least 1 cell"
         )

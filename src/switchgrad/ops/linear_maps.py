@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.layout import memory_format_of
-from switchgrad.ops.routing import fold, function, is_watched, unfold
+from switchgrad.ops.routing import Taped, fold, recorder, unfold
 
 
 class LinearMap(Protocol):
@@ -34,15 +34,17 @@ class LinearMap(Protocol):
 
 def apply(input: Tensor, linear: LinearMap) -> Tensor:
     """The map, on the autograd tape where somebody watches."""
-    if is_watched(input):
-        return function(_Up, _TransformedUp).apply(input, linear)
+    record = recorder(input, _Up, _TransformedUp)
+    if record is not None:
+        return record(input, linear)
     return linear.up(input)
 
 
 def adjoint(pooled: Tensor, linear: LinearMap, size: tuple[int, ...], channels_last: bool) -> Tensor:
     """The adjoint of the map, on the autograd tape where somebody watches."""
-    if is_watched(pooled):
-        return function(_Down, _TransformedDown).apply(pooled, linear, size, channels_last)
+    record = recorder(pooled, _Down, _TransformedDown)
+    if record is not None:
+        return record(pooled, linear, size, channels_last)
     return linear.down(pooled, size, channels_last)
 
 
@@ -53,7 +55,7 @@ def lies_channels_last(input: Tensor, dims: int) -> bool:
     return memory_format_of(input) != torch.contiguous_format
 
 
-class _Up(torch.autograd.Function):
+class _Up(Taped):
     @staticmethod
     def forward(ctx: Any, input: Tensor, linear: LinearMap) -> Tensor:  # pyright: ignore
         ctx.linear, ctx.size = linear, tuple(input.shape[-linear.dims :])
@@ -88,7 +90,7 @@ class _TransformedUp(torch.autograd.Function):
         return unfold(apply(fold(input, in_dims[0], size, linear.dims), linear), size, axes), 0
 
 
-class _Down(torch.autograd.Function):
+class _Down(Taped):
     @staticmethod
     def forward(  # pyright: ignore
         ctx: Any, pooled: Tensor, linear: LinearMap, size: tuple[int, ...], channels_last: bool

@@ -6,7 +6,7 @@ differentiation through max pooling is these two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from switchgrad.geometry import Window
+from switchgrad.kernels.schema import operator
+
+_functorch: Any = torch._C._functorch  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+_is_wrapped: Callable[[Tensor], bool] = _functorch.is_functorch_wrapped_tensor
+_route, _gather = operator("max_pool_route"), operator("max_pool_gather")
 
 
 def is_watched(tensor: Tensor) -> bool:
@@ -21,15 +26,27 @@ def is_watched(tensor: Tensor) -> bool:
     return torch.compiler.is_compiling() or (tensor.requires_grad and torch.is_grad_enabled()) or is_transformed()
 
 
-def function(plain: Any, transformed: Any) -> Any:
-    """The autograd function to apply.
+class Taped(torch.autograd.Function):
+    """An autograd function for eager execution and the compiler, which functorch never meets."""
 
-    The plain one serves eager execution, where it costs a third of the other, and the compiler, whose tracer refuses
-    functions that have a rule for forward mode. The other has the rules that forward mode and functorch ask for.
+    # PyTorch's own `apply` looks in Python for functorch first, which `recorder` has done, and takes twice as long.
+    apply = torch._C._FunctionBase.__dict__["apply"]  # pyright: ignore[reportPrivateUsage]
+
+
+def recorder(tensor: Tensor, plain: type[Taped], transformed: Any) -> Callable[..., Any] | None:
+    """How to do on the tape what is done with ``tensor``; None where nobody watches.
+
+    The plain function serves eager execution, where it costs a third of the other, and the compiler, whose tracer
+    refuses functions that have a rule for forward mode. The other has the rules that forward mode and functorch ask
+    for; it also takes tensors that were carried out of a finished transform, which have to be unwrapped.
     """
-    if torch.compiler.is_compiling() or not is_transformed():
-        return plain
-    return transformed
+    if torch.compiler.is_compiling():
+        return plain.apply
+    if is_transformed():
+        return transformed.apply
+    if tensor.requires_grad and torch.is_grad_enabled():
+        return transformed.apply if _is_wrapped(tensor) else plain.apply
+    return None
 
 
 def is_transformed() -> bool:
@@ -43,11 +60,10 @@ def is_transformed() -> bool:
 
 def is_mapped(tensor: Tensor) -> bool:
     """Whether vmap stands for many tensors by this one, whose numbers nobody can look at."""
-    functorch: Any = torch._C._functorch  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
-    while not torch.compiler.is_compiling() and functorch.is_functorch_wrapped_tensor(tensor):
-        if functorch.is_batchedtensor(tensor):
+    while not torch.compiler.is_compiling() and _is_wrapped(tensor):
+        if _functorch.is_batchedtensor(tensor):
             return True
-        tensor = functorch.get_unwrapped(tensor)
+        tensor = _functorch.get_unwrapped(tensor)
     return False
 
 
@@ -57,16 +73,18 @@ def route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Wind
     ``pooled`` and ``codes`` have the shape of the pooled map, the result has ``input_size`` as spatial axes and the
     layout of ``codes``. The sum over overlapping windows is taken in row-major order of the windows.
     """
-    if is_watched(pooled):
-        return function(_Route, _TransformedRoute).apply(pooled, codes, tuple(input_size), window)
-    return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), window.numbers)
+    record = recorder(pooled, _Route, _TransformedRoute)
+    if record is not None:
+        return record(pooled, codes, tuple(input_size), window)
+    return _route(pooled, codes, input_size, window.numbers)
 
 
 def gather(tensor: Tensor, codes: Tensor, window: Window) -> Tensor:
     """What ``tensor`` holds at each window's winner (0 where no cell won). The adjoint of `route`."""
-    if is_watched(tensor):
-        return function(_Gather, _TransformedGather).apply(tensor, codes, window)
-    return torch.ops.switchgrad.max_pool_gather(tensor, codes, window.numbers)
+    record = recorder(tensor, _Gather, _TransformedGather)
+    if record is not None:
+        return record(tensor, codes, window)
+    return _gather(tensor, codes, window.numbers)
 
 
 def fold(tensor: Tensor, dim: int | None, size: int, spatial: int) -> Tensor:
@@ -84,14 +102,14 @@ def _axes(tensor: Tensor, dim: int | None) -> int:
     return tensor.dim() if dim is None else tensor.dim() - 1
 
 
-class _Route(torch.autograd.Function):
+class _Route(Taped):
     @staticmethod
     def forward(  # pyright: ignore
         ctx: Any, pooled: Tensor, codes: Tensor, input_size: tuple[int, ...], window: Window
     ) -> Tensor:
         ctx.window = window
         ctx.save_for_backward(codes)
-        return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), window.numbers)
+        return _route(pooled, codes, input_size, window.numbers)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore
@@ -101,7 +119,7 @@ class _Route(torch.autograd.Function):
 class _TransformedRoute(torch.autograd.Function):
     @staticmethod
     def forward(pooled: Tensor, codes: Tensor, input_size: tuple[int, ...], window: Window) -> Tensor:  # pyright: ignore
-        return torch.ops.switchgrad.max_pool_route(pooled, codes, list(input_size), window.numbers)
+        return _route(pooled, codes, input_size, window.numbers)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:  # pyright: ignore
@@ -124,12 +142,12 @@ class _TransformedRoute(torch.autograd.Function):
         return unfold(route(pooled, codes, input_size, window), size, axes), 0
 
 
-class _Gather(torch.autograd.Function):
+class _Gather(Taped):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, codes: Tensor, window: Window) -> Tensor:  # pyright: ignore
         ctx.window, ctx.input_size = window, tuple(tensor.shape[-window.dims :])
         ctx.save_for_backward(codes)
-        return torch.ops.switchgrad.max_pool_gather(tensor, codes, window.numbers)
+        return _gather(tensor, codes, window.numbers)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
@@ -139,7 +157,7 @@ class _Gather(torch.autograd.Function):
 class _TransformedGather(torch.autograd.Function):
     @staticmethod
     def forward(tensor: Tensor, codes: Tensor, window: Window) -> Tensor:  # pyright: ignore
-        return torch.ops.switchgrad.max_pool_gather(tensor, codes, window.numbers)
+        return _gather(tensor, codes, window.numbers)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], _: Tensor) -> None:  # pyright: ignore

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from switchgrad.kernels.schema import operator
 from switchgrad.ops.checks import in_words
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.linear_maps import lies_channels_last
-from switchgrad.ops.routing import fold, function, is_transformed, is_watched, unfold
+from switchgrad.ops.routing import Taped, fold, is_transformed, is_watched, recorder, unfold
+
+_max_unpool, _max_unpool_pick = operator("max_unpool"), operator("max_unpool_pick")
 
 
 def unpool_by_indices(values: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
@@ -21,8 +24,9 @@ def unpool_by_indices(values: Tensor, indices: Tensor, output_size: Sequence[int
     every device and for any number of threads), and only that one gets the gradient. An index beyond the output
     raises a `GeometryError` that names it. The layout is that of the values.
     """
-    if is_watched(values):
-        return function(_Unpool, _TransformedUnpool).apply(values, indices, tuple(output_size))
+    record = recorder(values, _Unpool, _TransformedUnpool)
+    if record is not None:
+        return record(values, indices, tuple(output_size))
     return _put(values, indices, output_size)
 
 
@@ -35,12 +39,12 @@ def pick(tensor: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
         return torch.where(_stayed(indices, output_size), taken, 0)
     if is_watched(tensor):
         return _Pick.apply(tensor, indices, tuple(output_size))
-    return torch.ops.switchgrad.max_unpool_pick(tensor, indices, dims)
+    return _max_unpool_pick(tensor, indices, dims)
 
 
 def _put(values: Tensor, indices: Tensor, output_size: Sequence[int]) -> Tensor:
     """The operator, which writes row by row, and its result in the layout of the values."""
-    put = in_words(torch.ops.switchgrad.max_unpool, values, indices, list(output_size))
+    put = in_words(_max_unpool, values, indices, output_size)
     return in_layout_of(values, put) if lies_channels_last(values, len(output_size)) else put
 
 
@@ -54,19 +58,19 @@ def _stayed(indices: Tensor, output_size: Sequence[int]) -> Tensor:
     return ((index >= 0) & (last.gather(-1, index.clamp_min(0)) == order)).reshape(indices.shape)
 
 
-class _Pick(torch.autograd.Function):
+class _Pick(Taped):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, indices: Tensor, output_size: tuple[int, ...]) -> Tensor:  # pyright: ignore
         ctx.output_size = output_size
         ctx.save_for_backward(indices)
-        return torch.ops.switchgrad.max_unpool_pick(tensor, indices, len(output_size))
+        return _max_unpool_pick(tensor, indices, len(output_size))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
         return unpool_by_indices(grad, ctx.saved_tensors[0], ctx.output_size), None, None
 
 
-class _Unpool(torch.autograd.Function):
+class _Unpool(Taped):
     @staticmethod
     def forward(ctx: Any, values: Tensor, indices: Tensor, output_size: tuple[int, ...]) -> Tensor:  # pyright: ignore
         ctx.output_size, ctx.channels_last = output_size, lies_channels_last(values, len(output_size))

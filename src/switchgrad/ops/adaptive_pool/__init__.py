@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import MOST, is_integer
+from switchgrad.geometry import MOST, is_integer, remembered
 from switchgrad.ops import linear_maps
 from switchgrad.ops.adaptive_pool.average import AdaptiveAveragePooling, fixed_bins
 from switchgrad.ops.adaptive_pool.maximum import maxima, maxima_and_indices
-from switchgrad.ops.checks import check_axes, check_floats
+from switchgrad.ops.checks import check_axes, check_floats, check_map, check_map_of_floats
 from switchgrad.ops.exporting import is_exporting
-from switchgrad.ops.max_pool import check_input, max_pool1d, max_pool2d, max_pool3d
+from switchgrad.ops.max_pool import check_map_of_numbers, max_pool1d, max_pool2d, max_pool3d
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -128,21 +129,28 @@ def adaptive_max_pool3d(
 
 
 def _average(input: Tensor, output_size: OutputSize, dims: int) -> Tensor:
-    check_floats(input, dims, f"adaptive_avg_pool{dims}d")
-    return linear_maps.apply(input, AdaptiveAveragePooling(sizes(input, output_size, dims)))
+    if not isinstance(input, Tensor):
+        check_floats(input, dims, f"adaptive_avg_pool{dims}d")
+    return linear_maps.apply(input, _averages(dims, input.shape, input.dtype, output_size))
+
+
+@remembered
+def _averages(dims: int, shape: Sequence[int], dtype: torch.dtype, output_size: OutputSize) -> AdaptiveAveragePooling:
+    check_map_of_floats(shape, dtype, dims, f"adaptive_avg_pool{dims}d")
+    return AdaptiveAveragePooling(sizes(shape, output_size, dims))
 
 
 def _maximum(input: Tensor, output_size: OutputSize, dims: int, return_indices: bool, return_switches: bool) -> Any:
-    check_axes(input, dims, f"adaptive_max_pool{dims}d")
-    check_input(input, dims)
-    places = sizes(input, output_size, dims)
-    size = tuple(input.shape[-dims:])
+    if not isinstance(input, Tensor):
+        check_axes(input, dims, f"adaptive_max_pool{dims}d")
+    places = _places(dims, input.shape, input.dtype, output_size)
     if is_exporting():
         fixed_bins(input, places)  # refuses sizes that are open, before they are compared
-    if all(h % p == 0 for h, p in zip(size, places, strict=True)):
-        kernel = tuple(h // p for h, p in zip(size, places, strict=True))
+    kernel = _equal_windows(input.shape, places)
+    if kernel is not None:
         return _MAX_POOL[dims](input, kernel, return_indices=return_indices, return_switches=return_switches)
     if return_switches:
+        size = tuple(input.shape[-dims:])
         raise GeometryError(
             f"windows of adaptive_max_pool{dims}d to {places} over an input of {size} differ in size and have no "
             "one-byte switches; ask for return_indices, or for output sizes that divide the input's"
@@ -150,7 +158,23 @@ def _maximum(input: Tensor, output_size: OutputSize, dims: int, return_indices: 
     return maxima_and_indices(input, places) if return_indices else maxima(input, places)
 
 
-def sizes(input: Tensor, output_size: OutputSize, dims: int) -> tuple[int, ...]:
+@remembered
+def _places(dims: int, shape: Sequence[int], dtype: torch.dtype, output_size: OutputSize) -> tuple[int, ...]:
+    check_map(shape, dims, f"adaptive_max_pool{dims}d")
+    check_map_of_numbers(shape, dtype, dims)
+    return sizes(shape, output_size, dims)
+
+
+@remembered
+def _equal_windows(shape: Sequence[int], places: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The cells of a window along each axis, where all have as many."""
+    size = shape[-len(places) :]
+    if any(h % p for h, p in zip(size, places, strict=True)):
+        return None
+    return tuple(h // p for h, p in zip(size, places, strict=True))
+
+
+def sizes(shape: Sequence[int], output_size: OutputSize, dims: int) -> tuple[int, ...]:
     """``output_size`` as one integer for each spatial axis, None replaced by the input's size."""
     given = list(output_size) if isinstance(output_size, Sequence) else [output_size] * dims
     if len(given) == 1:
@@ -162,4 +186,4 @@ def sizes(input: Tensor, output_size: OutputSize, dims: int) -> tuple[int, ...]:
         )
     if any(p is not None and p > MOST for p in given):
         raise GeometryError(f"output_size is {output_size!r}; an axis has at most {MOST} windows, so give fewer")
-    return tuple(h if p is None else p for h, p in zip(input.shape[-dims:], given, strict=True))
+    return tuple(h if p is None else p for h, p in zip(shape[-dims:], given, strict=True))

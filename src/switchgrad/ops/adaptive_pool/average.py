@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from switchgrad.kernels.schema import LIBRARY
+from switchgrad.kernels.schema import LIBRARY, operator
 from switchgrad.ops.avg_pool.reference import laid_out, wide
 from switchgrad.ops.avg_pool.registration import empty_spread
 from switchgrad.ops.exporting import refuse
 from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
+
+_UP, _DOWN = operator("adaptive_avg_pool"), operator("adaptive_avg_pool_spread")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,11 @@ class AdaptiveAveragePooling:
 
     def up(self, input: Tensor) -> Tensor:
         """The averages."""
-        return torch.ops.switchgrad.adaptive_avg_pool(input, self.output_size)
+        return _UP(input, self.output_size)
 
     def down(self, pooled: Tensor, size: tuple[int, ...], channels_last: bool) -> Tensor:
         """Each pooled number shared out to the cells of its window."""
-        return torch.ops.switchgrad.adaptive_avg_pool_spread(pooled, size, channels_last)
+        return _DOWN(pooled, size, channels_last)
 
 
 def bins(size: int, places: int) -> list[tuple[int, int]]:

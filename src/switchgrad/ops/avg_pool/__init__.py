@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding, Window, fitting
+from switchgrad.geometry import IntOrTuple, Padding, Window, remembered, window
+from switchgrad.kernels.schema import operator
 from switchgrad.ops import linear_maps
 from switchgrad.ops.avg_pool import registration as registration  # what the operators mean on every device
-from switchgrad.ops.checks import check_floats
+from switchgrad.ops.checks import check_floats, check_map_of_floats
 
 __all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d", "sum_pool1d", "sum_pool2d", "sum_pool3d"]
+
+_avg_pool, _avg_pool_spread = operator("avg_pool"), operator("avg_pool_spread")
 
 
 def avg_pool2d(
@@ -191,13 +195,11 @@ class AveragePooling:
 
     def up(self, input: Tensor) -> Tensor:
         """The averages."""
-        return torch.ops.switchgrad.avg_pool(input, self.window.numbers, self.count_include_pad, self.divisor)
+        return _avg_pool(input, self.window.numbers, self.count_include_pad, self.divisor)
 
     def down(self, pooled: Tensor, size: tuple[int, ...], channels_last: bool) -> Tensor:
         """Each pooled number shared out to the cells of its window."""
-        return torch.ops.switchgrad.avg_pool_spread(
-            pooled, size, self.window.numbers, self.count_include_pad, self.divisor, channels_last
-        )
+        return _avg_pool_spread(pooled, size, self.window.numbers, self.count_include_pad, self.divisor, channels_last)
 
 
 def _checked(divisor_override: int | None) -> float:
@@ -220,7 +222,41 @@ def _average(
     dilation: IntOrTuple,
     name: str = "avg_pool",
 ) -> Tensor:
-    check_floats(input, dims, f"{name}{dims}d")
-    size = input.shape[-dims:]
-    win = fitting(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
-    return linear_maps.apply(input, AveragePooling(win, count_include_pad, float(divisor)))
+    if not isinstance(input, Tensor):
+        check_floats(input, dims, f"{name}{dims}d")
+    averages = _pooling(
+        name,
+        dims,
+        input.shape,
+        input.dtype,
+        kernel_size,
+        stride,
+        padding,
+        ceil_mode,
+        count_include_pad,
+        divisor,
+        dilation,
+    )
+    return linear_maps.apply(input, averages)
+
+
+@remembered
+def _pooling(
+    name: str,
+    dims: int,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None,
+    padding: Padding,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: float,
+    dilation: IntOrTuple,
+) -> AveragePooling:
+    """The averages of windows that are known to fit into an input of this shape and type."""
+    check_map_of_floats(shape, dtype, dims, f"{name}{dims}d")
+    size = shape[-dims:]
+    win = window(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
+    win.output_size(size)
+    return AveragePooling(win, count_include_pad, float(divisor))

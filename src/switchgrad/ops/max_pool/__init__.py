@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding, fitting
+from switchgrad.geometry import IntOrTuple, Padding, Window, remembered, window
 from switchgrad.ops.checks import check_tensor
 from switchgrad.ops.max_pool import registration as registration  # what the operators mean on every device
 from switchgrad.ops.max_pool.autograd import pool, pool_with_codes
@@ -135,9 +136,9 @@ def _max_pool(
     return_indices: bool,
     return_switches: bool,
 ) -> Pooled:
-    check_input(input, dims)
-    size = input.shape[-dims:]
-    win = fitting(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
+    if not isinstance(input, Tensor):
+        check_input(input, dims)
+    win = _window(dims, input.shape, input.dtype, kernel_size, stride, padding, dilation, ceil_mode)
     if not (return_indices or return_switches):
         return pool(input, win)
     if return_indices and return_switches:
@@ -145,25 +146,49 @@ def _max_pool(
             "return_indices and return_switches are both set; ask for one (switches.to_indices() has the other)"
         )
     values, codes = pool_with_codes(input, win)
-    switches = Switches(codes, win, tuple(size))
+    switches = Switches(codes, win, tuple(input.shape[-dims:]))
     return (values, switches) if return_switches else (values, switches.to_indices())
+
+
+@remembered
+def _window(
+    dims: int,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None,
+    padding: Padding,
+    dilation: IntOrTuple,
+    ceil_mode: bool,
+) -> Window:
+    """The window, which is known to fit into an input of this shape and type."""
+    check_map_of_numbers(shape, dtype, dims)
+    size = shape[-dims:]
+    win = window(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
+    win.output_size(size)
+    return win
 
 
 def check_input(input: Tensor, dims: int) -> None:
     """Refuse inputs that have the wrong number of axes, no channels, or a dtype without an order."""
     check_tensor(input, f"the input of max_pool{dims}d")
-    if input.dim() not in (dims + 1, dims + 2):
+    check_map_of_numbers(input.shape, input.dtype, dims)
+
+
+def check_map_of_numbers(shape: Sequence[int], dtype: torch.dtype, dims: int) -> None:
+    """The same of an input that is known to be a tensor."""
+    if len(shape) not in (dims + 1, dims + 2):
         raise GeometryError(
             f"max_pool{dims}d takes an input of {dims + 1} or {dims + 2} axes (without or with a batch); this one has "
-            f"shape {tuple(input.shape)}"
+            f"shape {tuple(shape)}"
         )
-    if input.shape[-dims - 1] == 0:
+    if shape[-dims - 1] == 0:
         raise GeometryError(
-            f"the input has 0 channels (shape {tuple(input.shape)}); every axis but the batch needs at least 1 cell"
+            f"the input has 0 channels (shape {tuple(shape)}); every axis but the batch needs at least 1 cell"
         )
-    if input.dtype not in DTYPES:
+    if dtype not in DTYPES:
         raise GeometryError(
-            f"the input has dtype {input.dtype}; max pooling takes float64, float32, float16, bfloat16, uint8, int8, "
+            f"the input has dtype {dtype}; max pooling takes float64, float32, float16, bfloat16, uint8, int8, "
             "int16, int32 or int64"
         )
 

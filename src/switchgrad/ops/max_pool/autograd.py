@@ -8,30 +8,50 @@ import torch
 from torch import Tensor
 
 from switchgrad.geometry import Window
-from switchgrad.ops.routing import fold, function, gather, is_watched, route, unfold
+from switchgrad.kernels.schema import operator
+from switchgrad.ops.routing import Taped, fold, gather, recorder, route, unfold
+
+_max_pool, _max_pool_values = operator("max_pool"), operator("max_pool_values")
 
 
 def pool(input: Tensor, window: Window) -> Tensor:
     """The maxima; the codes are made only if a derivative may ask for them."""
-    if is_watched(input):
-        return function(MaxPool, TransformedMaxPool).apply(input, window)[0]
-    return torch.ops.switchgrad.max_pool_values(input, window.numbers)
+    record = recorder(input, MaxPool, _TransformedValues)
+    if record is not None:
+        return record(input, window)
+    return _max_pool_values(input, window.numbers)
 
 
 def pool_with_codes(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:
     """The maxima and their codes."""
-    if is_watched(input):
-        return function(MaxPool, TransformedMaxPool).apply(input, window)
-    return torch.ops.switchgrad.max_pool(input, window.numbers)
+    record = recorder(input, MaxPoolWithCodes, TransformedMaxPool)
+    if record is not None:
+        return record(input, window)
+    return _max_pool(input, window.numbers)
 
 
-class MaxPool(torch.autograd.Function):
-    """Pooling for eager execution and the compiler; other poolings with switches derive from it."""
+class MaxPool(Taped):
+    """Pooling for eager execution and the compiler. Nobody asks for the codes, so they are no result of it."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, window: Window) -> Tensor:  # pyright: ignore
+        values, codes = _max_pool(input, window.numbers)
+        ctx.window, ctx.input_size = window, input.shape[-window.dims :]
+        ctx.save_for_backward(codes)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore
+        return route(grad, ctx.saved_tensors[0], ctx.input_size, ctx.window), None
+
+
+class MaxPoolWithCodes(Taped):
+    """The same with the codes as a second result; other poolings with switches derive from it."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, window: Window) -> tuple[Tensor, Tensor]:  # pyright: ignore
-        values, codes = torch.ops.switchgrad.max_pool(input, window.numbers)
-        MaxPool.keep(ctx, input, window, codes)
+        values, codes = _max_pool(input, window.numbers)
+        MaxPoolWithCodes.keep(ctx, input, window, codes)
         return values, codes
 
     @staticmethod
@@ -54,7 +74,7 @@ class TransformedMaxPool(torch.autograd.Function):
 
     @staticmethod
     def forward(input: Tensor, window: Window) -> tuple[Tensor, Tensor]:  # pyright: ignore
-        return torch.ops.switchgrad.max_pool(input, window.numbers)
+        return _max_pool(input, window.numbers)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # pyright: ignore
@@ -65,7 +85,7 @@ class TransformedMaxPool(torch.autograd.Function):
         ctx.save_for_backward(output[1])
         ctx.save_for_forward(output[1])
 
-    backward = MaxPool.backward  # pyright: ignore[reportAssignmentType]
+    backward = MaxPoolWithCodes.backward  # pyright: ignore[reportAssignmentType]
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor | None, _: Any) -> tuple[Tensor | None, None]:  # pyright: ignore
@@ -80,3 +100,11 @@ class TransformedMaxPool(torch.autograd.Function):
         size, axes = info.batch_size, input.dim() - 1
         values, codes = pool_with_codes(fold(input, in_dims[0], size, window.dims), window)
         return (unfold(values, size, axes), unfold(codes, size, axes)), (0, 0)
+
+
+class _TransformedValues:
+    """The values alone, where a transform needs the codes as a result."""
+
+    @staticmethod
+    def apply(input: Tensor, window: Window) -> Tensor:
+        return TransformedMaxPool.apply(input, window)[0]  # pyright: ignore

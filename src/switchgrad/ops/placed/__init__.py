@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
+from switchgrad.kernels.schema import operator
 from switchgrad.ops.layout import following, in_layout_of
 from switchgrad.ops.placed import reference
 from switchgrad.ops.placed import registration as registration  # what the operators mean on every device
-from switchgrad.ops.routing import function, is_transformed, is_watched
+from switchgrad.ops.routing import Taped, is_transformed, is_watched, recorder
 from switchgrad.ops.unpooling import unpool_by_indices
 from switchgrad.ops.windows import wide
+
+_placed_max_pool, _placed_max_pool_route = operator("placed_max_pool"), operator("placed_max_pool_route")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +62,7 @@ class PlacedSwitches:
         """The input's shape as booleans: True where a cell won at least one window."""
         won = torch.ones_like(self.codes, dtype=torch.int32)
         starts = torch.cat(self.starts, -1)
-        route = torch.ops.switchgrad.placed_max_pool_route
-        return route(won, self.codes, starts, None, self.input_size, self.kernel_size) > 0
+        return _placed_max_pool_route(won, self.codes, starts, None, self.input_size, self.kernel_size) > 0
 
     def unpool(self, values: Tensor) -> Tensor:
         """``values`` put back where the winners lay, 0 elsewhere; of several in one cell the last stays."""
@@ -103,8 +105,9 @@ def pool(
     input: Tensor, starts: Tensor, ends: Tensor | None, places: Places, winners: Winners | None = None
 ) -> tuple[Tensor, Tensor]:
     """Values and codes of windows from ``starts`` up to ``ends``, as `reference.placed_max_pool` reads them."""
-    if is_watched(input):
-        return function(_MaxAt.apply, _transformed)(input, starts, ends, places, winners)
+    record = recorder(input, _MaxAt, _TransformedMaxAt)
+    if record is not None:
+        return record(input, starts, ends, places, winners)
     return _found(input, starts, ends, places, winners)
 
 
@@ -112,14 +115,14 @@ def _found(
     input: Tensor, starts: Tensor, ends: Tensor | None, places: Places, winners: Winners | None
 ) -> tuple[Tensor, Tensor]:
     if winners is None or input.device.type == "cpu":
-        return torch.ops.switchgrad.placed_max_pool(input, starts, ends, places.counts, places.kernel_size)
+        return _placed_max_pool(input, starts, ends, places.counts, places.kernel_size)
     values, index = winners(input)
     size = input.shape[-len(places.counts) :]
     codes = reference.codes_of(index, starts, places.counts, places.kernel_size, size)
     return in_layout_of(input, values), in_layout_of(input, codes)
 
 
-class _MaxAt(torch.autograd.Function):
+class _MaxAt(Taped):
     @staticmethod
     def forward(  # pyright: ignore
         ctx: Any, input: Tensor, starts: Tensor, ends: Tensor | None, places: Places, winners: Winners | None
@@ -147,10 +150,10 @@ def _route(
         return in_layout_of(codes, total.to(pooled.dtype))
     if is_watched(pooled):
         return _Route.apply(pooled, codes, starts, ends, size, places)
-    return torch.ops.switchgrad.placed_max_pool_route(pooled, codes, starts, ends, size, places.kernel_size)
+    return _placed_max_pool_route(pooled, codes, starts, ends, size, places.kernel_size)
 
 
-class _Route(torch.autograd.Function):
+class _Route(Taped):
     @staticmethod
     def forward(  # pyright: ignore
         ctx: Any,
@@ -163,7 +166,7 @@ class _Route(torch.autograd.Function):
     ) -> Tensor:
         ctx.size, ctx.places = size, places
         ctx.save_for_backward(codes, starts)
-        return torch.ops.switchgrad.placed_max_pool_route(pooled, codes, starts, ends, size, places.kernel_size)
+        return _placed_max_pool_route(pooled, codes, starts, ends, size, places.kernel_size)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:  # pyright: ignore
@@ -181,9 +184,12 @@ def _taken(input: Tensor, codes: Tensor, starts: Tensor, size: tuple[int, ...], 
     return following(codes, taken, dims)
 
 
-def _transformed(
-    input: Tensor, starts: Tensor, ends: Tensor | None, places: Places, *_winners: object
-) -> tuple[Tensor, Tensor]:
+class _TransformedMaxAt:
     """The same from operators that functorch and forward mode know."""
-    codes = reference.placed_max_pool(input.detach(), starts, ends, places.counts, places.kernel_size)[1]
-    return _taken(input, codes, starts, tuple(input.shape[-len(places.counts) :]), places), codes
+
+    @staticmethod
+    def apply(
+        input: Tensor, starts: Tensor, ends: Tensor | None, places: Places, *_winners: object
+    ) -> tuple[Tensor, Tensor]:
+        codes = reference.placed_max_pool(input.detach(), starts, ends, places.counts, places.kernel_size)[1]
+        return _taken(input, codes, starts, tuple(input.shape[-len(places.counts) :]), places), codes

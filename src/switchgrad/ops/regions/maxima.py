@@ -13,18 +13,19 @@ from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
 from switchgrad.ops.linear_maps import lies_channels_last
 from switchgrad.ops.regions.mapped import in_one_batch, stacked
 from switchgrad.ops.regions.weights import whole_cells
-from switchgrad.ops.routing import function, is_watched
+from switchgrad.ops.routing import Taped, recorder
 from switchgrad.ops.windows import wide
 
 
 def region_maxima(input: Tensor, boxes: Tensor, places: tuple[int, int], scale: float) -> tuple[Tensor, Tensor]:
     """Values, and each winner's flat place in its map as int32 (-1 where a bin has no cell); only these are kept."""
-    if is_watched(input):
-        return function(_Maxima, _TransformedMaxima).apply(input, boxes, places, scale)
+    record = recorder(input, _Maxima, _TransformedMaxima)
+    if record is not None:
+        return record(input, boxes, places, scale)
     return torch.ops.switchgrad.roi_max(input, boxes, list(places), scale)
 
 
-class _Maxima(torch.autograd.Function):
+class _Maxima(Taped):
     @staticmethod
     def forward(  # pyright: ignore
         ctx: Any, input: Tensor, boxes: Tensor, places: tuple[int, int], scale: float
@@ -45,18 +46,20 @@ class _Maxima(torch.autograd.Function):
 
 
 def _route(pooled: Tensor, boxes: Tensor, winners: Tensor, size: tuple[int, ...], channels_last: bool) -> Tensor:
-    if is_watched(pooled):
-        return function(_Route, _TransformedRoute).apply(pooled, boxes, winners, size, channels_last)
+    record = recorder(pooled, _Route, _TransformedRoute)
+    if record is not None:
+        return record(pooled, boxes, winners, size, channels_last)
     return torch.ops.switchgrad.roi_max_route(pooled, boxes, winners, list(size), channels_last)
 
 
 def _gather(input: Tensor, boxes: Tensor, winners: Tensor) -> Tensor:
-    if is_watched(input):
-        return function(_Gather, _TransformedGather).apply(input, boxes, winners)
+    record = recorder(input, _Gather, _TransformedGather)
+    if record is not None:
+        return record(input, boxes, winners)
     return torch.ops.switchgrad.roi_max_gather(input, boxes, winners)
 
 
-class _Route(torch.autograd.Function):
+class _Route(Taped):
     @staticmethod
     def forward(  # pyright: ignore
         ctx: Any, pooled: Tensor, boxes: Tensor, winners: Tensor, size: tuple[int, ...], channels_last: bool
@@ -69,7 +72,7 @@ class _Route(torch.autograd.Function):
         return _gather(grad, *ctx.saved_tensors), None, None, None, None
 
 
-class _Gather(torch.autograd.Function):
+class _Gather(Taped):
     @staticmethod
     def forward(ctx: Any, input: Tensor, boxes: Tensor, winners: Tensor) -> Tensor:  # pyright: ignore
         ctx.size, ctx.channels_last = tuple(input.shape), lies_channels_last(input, 2)

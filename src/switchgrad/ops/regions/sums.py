@@ -19,7 +19,7 @@ from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
 from switchgrad.ops.linear_maps import lies_channels_last
 from switchgrad.ops.regions import weights
 from switchgrad.ops.regions.mapped import in_one_batch
-from switchgrad.ops.routing import function, is_watched
+from switchgrad.ops.routing import Taped, recorder
 from switchgrad.ops.windows import wide, without_autocast
 
 Name = Literal["roi_align", "roi_average"]
@@ -29,8 +29,9 @@ _WEIGHTS = {"roi_align": weights.samples, "roi_average": weights.means}
 
 def region_sums(name: Name, input: Tensor, boxes: Tensor, places: tuple[int, int], options: Options) -> Tensor:
     """The sums, (K, C, P, Q), in the layout of the input. Linear in ``input``; backward is `region_spread`."""
-    if is_watched(input):
-        return function(_Sums, _TransformedSums).apply(input, boxes, name, places, options)
+    record = recorder(input, _Sums, _TransformedSums)
+    if record is not None:
+        return record(input, boxes, name, places, options)
     return _up(input, boxes, name, places, options)
 
 
@@ -38,8 +39,9 @@ def region_spread(
     name: Name, pooled: Tensor, boxes: Tensor, size: tuple[int, ...], options: Options, channels_last: bool
 ) -> Tensor:
     """Each pooled number added to the cells of its sum, times their weights: the adjoint of `region_sums`."""
-    if is_watched(pooled):
-        return function(_Spread, _TransformedSpread).apply(pooled, boxes, name, size, options, channels_last)
+    record = recorder(pooled, _Spread, _TransformedSpread)
+    if record is not None:
+        return record(pooled, boxes, name, size, options, channels_last)
     return _down(pooled, boxes, name, size, options, channels_last)
 
 
@@ -53,7 +55,7 @@ def _down(
     return getattr(torch.ops.switchgrad, f"{name}_spread")(pooled, boxes, list(size), *options, channels_last)
 
 
-class _Sums(torch.autograd.Function):
+class _Sums(Taped):
     @staticmethod
     def forward(  # pyright: ignore
         ctx: Any, input: Tensor, boxes: Tensor, name: Name, places: tuple[int, int], options: Options
@@ -70,7 +72,7 @@ class _Sums(torch.autograd.Function):
         return spread, None, None, None, None
 
 
-class _Spread(torch.autograd.Function):
+class _Spread(Taped):
     @staticmethod
     def forward(  # pyright: ignore
         ctx: Any,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from switchgrad.geometry import Window
-from switchgrad.ops.max_pool.autograd import MaxPool, TransformedMaxPool
-from switchgrad.ops.routing import function, is_watched, route
+from switchgrad.ops.max_pool.autograd import MaxPoolWithCodes, TransformedMaxPool
+from switchgrad.ops.routing import Taped, recorder, route
 from switchgrad.ops.stochastic import registration as registration
 
 Name = Literal["stochastic_pool", "max_pool_dropout"]
@@ -17,8 +17,9 @@ Name = Literal["stochastic_pool", "max_pool_dropout"]
 
 def pool_by_words(name: Name, input: Tensor, seed: Tensor, window: Window, *more: float) -> tuple[Tensor, Tensor]:
     """Values and codes of an operator that draws from ``seed``; ``more`` is what else it takes."""
-    if is_watched(input) or is_watched(seed):
-        return function(_Drawn, _TransformedDrawn).apply(input, window, seed, name, more)
+    record = recorder(input, _Drawn, _TransformedDrawn)
+    if record is not None:
+        return record(input, window, seed, name, more)
     return _call(input, window, seed, name, more)
 
 
@@ -26,13 +27,13 @@ def _call(input: Tensor, window: Window, seed: Tensor, name: Name, more: tuple[f
     return getattr(torch.ops.switchgrad, name)(input, seed, *more, window.numbers)
 
 
-class _Drawn(torch.autograd.Function):
+class _Drawn(Taped):
     @staticmethod
     def forward(  # pyright: ignore
         ctx: Any, input: Tensor, window: Window, seed: Tensor, name: Name, more: tuple[float, ...]
     ) -> tuple[Tensor, Tensor]:
         values, codes = _call(input, window, seed, name, more)
-        MaxPool.keep(ctx, input, window, codes)
+        MaxPoolWithCodes.keep(ctx, input, window, codes)
         return values, codes
 
     @staticmethod
