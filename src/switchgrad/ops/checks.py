@@ -20,6 +20,12 @@ def check_tensor(given: object, name: str) -> None:
         raise GeometryError(f"{name} is {given!r}, a {type(given).__name__}; give a tensor")
 
 
+def check_map_tensor(given: object, name: str, dims: int) -> None:
+    """Refuse what is no tensor as the input of the operator ``name`` over ``dims`` axes."""
+    if not isinstance(given, Tensor):  # the names are joined only then: that takes longer than the question
+        check_tensor(given, f"the input of {name}{dims}d")
+
+
 def number(value: Any, name: str) -> float:
     """``value``, if it is a number."""
     if not isinstance(value, (int, float)) and not (hasattr(value, "__float__") and not isinstance(value, str)):
@@ -67,7 +73,7 @@ def check_floats(input: Tensor, dims: int, name: str) -> None:
 
 
 def check_map_of_floats(shape: Sequence[int], dtype: torch.dtype, dims: int, name: str) -> None:
-    """The same of an input that is known to be a tensor."""
+    """Refuse what `check_floats` refuses, by shape and type."""
     check_map(shape, dims, name)
     if dtype not in FLOATS:
         raise GeometryError(
@@ -76,14 +82,8 @@ def check_map_of_floats(shape: Sequence[int], dtype: torch.dtype, dims: int, nam
         )
 
 
-def check_axes(input: Tensor, dims: int, name: str) -> None:
-    """Refuse inputs that have the wrong number of axes or an empty axis besides the batch."""
-    check_tensor(input, f"the input of {name}")
-    check_map(input.shape, dims, name)
-
-
 def check_map(shape: Sequence[int], dims: int, name: str) -> None:
-    """The same of an input that is known to be a tensor."""
+    """Refuse shapes that have the wrong number of axes or an empty axis besides the batch."""
     if len(shape) not in (dims + 1, dims + 2):
         raise GeometryError(
             f"{name} takes an input of {dims + 1} or {dims + 2} axes (without or with a batch); this one has "

@@ -13,7 +13,7 @@ from switchgrad.geometry import MOST, is_integer, remembered
 from switchgrad.ops import linear_maps
 from switchgrad.ops.adaptive_pool.average import AdaptiveAveragePooling, fixed_bins
 from switchgrad.ops.adaptive_pool.maximum import maxima, maxima_and_indices
-from switchgrad.ops.checks import check_axes, check_floats, check_map, check_map_of_floats
+from switchgrad.ops.checks import check_map, check_map_of_floats, check_map_tensor
 from switchgrad.ops.exporting import is_exporting
 from switchgrad.ops.max_pool import check_map_of_numbers, max_pool1d, max_pool2d, max_pool3d
 
@@ -129,8 +129,7 @@ def adaptive_max_pool3d(
 
 
 def _average(input: Tensor, output_size: OutputSize, dims: int) -> Tensor:
-    if not isinstance(input, Tensor):
-        check_floats(input, dims, f"adaptive_avg_pool{dims}d")
+    check_map_tensor(input, "adaptive_avg_pool", dims)
     return linear_maps.apply(input, _averages(dims, input.shape, input.dtype, output_size))
 
 
@@ -141,8 +140,7 @@ def _averages(dims: int, shape: Sequence[int], dtype: torch.dtype, output_size: 
 
 
 def _maximum(input: Tensor, output_size: OutputSize, dims: int, return_indices: bool, return_switches: bool) -> Any:
-    if not isinstance(input, Tensor):
-        check_axes(input, dims, f"adaptive_max_pool{dims}d")
+    check_map_tensor(input, "adaptive_max_pool", dims)
     places = _places(dims, input.shape, input.dtype, output_size)
     if is_exporting():
         fixed_bins(input, places)  # refuses sizes that are open, before they are compared

@@ -13,7 +13,7 @@ from switchgrad.geometry import IntOrTuple, Padding, Window, remembered, window
 from switchgrad.kernels.schema import operator
 from switchgrad.ops import linear_maps
 from switchgrad.ops.avg_pool import registration as registration  # what the operators mean on every device
-from switchgrad.ops.checks import check_floats, check_map_of_floats
+from switchgrad.ops.checks import check_map_of_floats, check_map_tensor
 
 __all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d", "sum_pool1d", "sum_pool2d", "sum_pool3d"]
 
@@ -222,8 +222,7 @@ def _average(
     dilation: IntOrTuple,
     name: str = "avg_pool",
 ) -> Tensor:
-    if not isinstance(input, Tensor):
-        check_floats(input, dims, f"{name}{dims}d")
+    check_map_tensor(input, name, dims)
     averages = _pooling(
         name,
         dims,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window, remembered, window
-from switchgrad.ops.checks import check_tensor
+from switchgrad.ops.checks import check_map_tensor, check_tensor
 from switchgrad.ops.max_pool import registration as registration  # what the operators mean on every device
 from switchgrad.ops.max_pool.autograd import pool, pool_with_codes
 from switchgrad.ops.override import overridable
@@ -136,8 +136,7 @@ def _max_pool(
     return_indices: bool,
     return_switches: bool,
 ) -> Pooled:
-    if not isinstance(input, Tensor):
-        check_input(input, dims)
+    check_map_tensor(input, "max_pool", dims)
     win = _window(dims, input.shape, input.dtype, kernel_size, stride, padding, dilation, ceil_mode)
     if not (return_indices or return_switches):
         return pool(input, win)
@@ -176,7 +175,7 @@ def check_input(input: Tensor, dims: int) -> None:
 
 
 def check_map_of_numbers(shape: Sequence[int], dtype: torch.dtype, dims: int) -> None:
-    """The same of an input that is known to be a tensor."""
+    """Refuse what `check_input` refuses, by shape and type."""
     if len(shape) not in (dims + 1, dims + 2):
         raise GeometryError(
             f"max_pool{dims}d takes an input of {dims + 1} or {dims + 2} axes (without or with a batch); this one has "
