@@ -15,7 +15,7 @@ import conform
 import loops
 from conform import FLOATS, Case, Mutant, Operator
 from harness.compare import require_same
-from switchgrad import kernels, nn, ops
+from switchgrad import geometry, kernels, nn, ops
 from switchgrad.errors import GeometryError
 from switchgrad.kernels import schema
 from switchgrad.layout import memory_format_of
@@ -101,8 +101,7 @@ LARGE = {
 @pytest.mark.parametrize("name", LARGE)
 def test_pieces_of_large_maps(name: str, dtype: torch.dtype) -> None:
     shape, *window = LARGE[name]
-    kernel, stride, padding, dilation = map(list, window)
-    arguments = (3.0, kernel, stride, [p for p in padding for _ in "be"], dilation, False)
+    arguments = (3.0, geometry.window(len(shape) - 2, *window).numbers)
     x = torch.randn(shape).to(dtype)
     x[..., : shape[-1] // 3] = 0
     if "channels last" in name:
@@ -119,15 +118,15 @@ def test_pieces_of_large_maps(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.skipif(not kernels.isas(), reason="the native library is not here")
 def test_the_registered_operators_refuse_what_does_not_fit() -> None:
-    x, window = torch.randn(1, 2, 4, 4), ([2, 2], [2, 2], [0] * 4, [1, 1], False)
-    y = torch.ops.switchgrad.lp_pool(x, 2.0, *window)
+    x, window = torch.randn(1, 2, 4, 4), geometry.window(2, 2).numbers
+    y = torch.ops.switchgrad.lp_pool(x, 2.0, window)
     with pytest.raises(RuntimeError, match=r"norm_type is 0\.0+; the kernels of Lp pooling take"):
-        torch.ops.switchgrad.lp_pool(x, 0.0, *window)
+        torch.ops.switchgrad.lp_pool(x, 0.0, window)
     with pytest.raises(RuntimeError, match="takes float64, float32, float16 or bfloat16"):
-        torch.ops.switchgrad.lp_pool(x.int(), 2.0, *window)
+        torch.ops.switchgrad.lp_pool(x.int(), 2.0, window)
     for wrong in ((x, x, y), (y, x, x), (y.double(), x, y), (y, x, y.half())):
         with pytest.raises(RuntimeError, match="use what the pooling of this input gave"):
-            torch.ops.switchgrad.lp_pool_spread(*wrong, 2.0, *window)
+            torch.ops.switchgrad.lp_pool_spread(*wrong, 2.0, window)
 
 
 def _signed(x: torch.Tensor, norm_type: float, kernel_size: Any, **arguments: Any) -> torch.Tensor:
