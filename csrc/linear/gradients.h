@@ -1,6 +1,7 @@
 // The gradients of a fully connected layer: of its input, dx = dy W, and of its weight, dw = dy^T x.
 #pragma once
 
+#include "common/past_caches.h"
 #include "linear/panels.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
@@ -98,20 +99,6 @@ int64_t weight_gradient_items(const LinearJob& job) {
 // A gradient of this many bytes would push everything else out of the caches.
 constexpr int64_t past_caches_from = int64_t{1} << 23;
 
-// Past the caches, where the memory is aligned: nothing reads the gradient before all of it is written.
-template <class E>
-SWITCHGRAD_INLINE void store_past_caches(E* to, Vec<E, lanes_of<E>> v) {
-#if defined(__AVX512BW__)
-  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), bits<__m512i>(v));
-#elif defined(__AVX2__)
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), bits<__m256i>(v));
-#elif defined(__SSE2__)
-  _mm_stream_si128(reinterpret_cast<__m128i*>(to), bits<__m128i>(v));
-#else
-  store(to, v);
-#endif
-}
-
 // T rows of the weight's gradient, one tile of columns; `columns` of them are there.
 template <class E, int T, bool Past>
 __attribute__((noinline)) void weight_rows(const E* grad, const E* input, int64_t rows, E* to, int64_t step,
@@ -160,9 +147,7 @@ void weight_gradient(const LinearWeightGradientJob& job, int64_t begin, int64_t 
     const int64_t output = item % groups * most_rows_of_tile, left = job.outputs - output;
     weight_piece<E>(job, output, left < most_rows_of_tile ? left : most_rows_of_tile, item / groups, past);
   }
-#if defined(__SSE2__)
-  _mm_sfence();
-#endif
+  all_past_caches();
 }
 
 }  // namespace
