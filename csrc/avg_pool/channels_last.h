@@ -1,62 +1,25 @@
-// Average pooling over pixels of neighbouring channels (NHWC and NDHWC), forward and backward.
+// Average pooling over pixels of neighbouring channels (NHWC and NDHWC).
 #pragma once
 
-#include "avg_pool/lanes.h"
+#include "avg_pool/channels.h"
 #include "avg_pool/whole.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
 
-// At -O2 GCC keeps a loop of eight turns, and with it the array that it walks in memory instead of registers.
-#define SWITCHGRAD_UNROLL _Pragma("GCC unroll 8")
-
-// Several vectors of neighbouring channels, so that every visit to a pixel reads a few whole cache lines.
-template <class Sum, int N, int M>
-struct Wide {
-  Vec<Sum, N> part[M] = {};
-  SWITCHGRAD_INLINE Wide operator+(const Wide& other) const {
-    Wide sum;
-    SWITCHGRAD_UNROLL
-    for (int m = 0; m < M; ++m) sum.part[m] = part[m] + other.part[m];
-    return sum;
-  }
+// One window and where its averages go.
+template <class T>
+struct PixelWindow {
+  using Raw = typename Average<T>::Raw;
+  const Raw* first;           // the pixel of its first column in the first of its rows
+  int64_t step;               // from column to column
+  int64_t cells, begin, end;  // columns begin .. end - 1 of `cells` lie in the map
+  const Offsets& rows;
+  typename Average<T>::Sum factor;
+  int64_t channels;
+  Raw* to;
+  bool past;
 };
-
-template <class T, int N, int M, class Cover>
-SWITCHGRAD_INLINE Wide<typename Average<T>::Sum, N, M> load_channels(const typename Average<T>::Raw* from,
-                                                                     Cover cover) {
-  Wide<typename Average<T>::Sum, N, M> wide;
-  SWITCHGRAD_UNROLL
-  for (int m = 0; m < M; ++m) wide.part[m] = load_wide<T, N>(from + m * N, cover);
-  return wide;
-}
-
-template <class T, int N, int M, class Cover>
-SWITCHGRAD_INLINE void store_channels(typename Average<T>::Raw* to, const Wide<typename Average<T>::Sum, N, M>& wide,
-                                      Cover cover) {
-  SWITCHGRAD_UNROLL
-  for (int m = 0; m < M; ++m) store_narrow<T, N>(to + m * N, wide.part[m], cover);
-}
-
-template <bool Multiply, class Sum, int N, int M>
-SWITCHGRAD_INLINE Wide<Sum, N, M> scaled_channels(const Wide<Sum, N, M>& wide, Sum factor) {
-  Wide<Sum, N, M> result;
-  SWITCHGRAD_UNROLL
-  for (int m = 0; m < M; ++m) result.part[m] = scaled<Multiply>(wide.part[m], broadcast<Sum, N>(factor));
-  return result;
-}
-
-// Calls body(vectors, c, cover) for all channels: eight (where there are registers for them) or four vectors at a time
-// while they last, then one.
-template <int N, class F>
-SWITCHGRAD_INLINE void each_channel(int64_t channels, const F& body) {
-  int64_t c = 0;
-  if constexpr (has_parts)
-    for (; c + 8 * N <= channels; c += 8 * N) body(std::integral_constant<int, 8>{}, c, Whole{});
-  for (; c + 4 * N <= channels; c += 4 * N) body(std::integral_constant<int, 4>{}, c, Whole{});
-  if (c < channels)
-    blocks<N>(channels - c, [&](int64_t at, auto cover) { body(std::integral_constant<int, 1>{}, c + at, cover); });
-}
 
 // Wide windows that share no pixel are read pixel by pixel, as they lie in memory, into a line of sums for each column.
 template <class T, bool Multiply, int N>
@@ -71,19 +34,19 @@ class PixelLines {
         chunk_(use ? chunk(job.channels, job.bins[2].kernel) : 0),
         lines_(chunk_ * job.bins[2].kernel) {}
 
-  // The window whose columns first .. last - 1 of `cells` lie `step` apart, each with the rows `where`.
-  void write(const Raw* pixels, int64_t step, const Offsets& rows, int64_t cells, int64_t first, int64_t last,
-             int64_t channels, Sum factor, Raw* to) {
-    for (int64_t c = 0; c < channels; c += chunk_) {
-      const int64_t count = channels - c < chunk_ ? channels - c : chunk_;
+  void write(const PixelWindow<T>& window) {
+    const Offsets& rows = window.rows;
+    for (int64_t c = 0; c < window.channels; c += chunk_) {
+      const int64_t count = window.channels - c < chunk_ ? window.channels - c : chunk_;
       for (int64_t i = 0; i < rows.count; ++i)
-        for (int64_t s = first; s < last; ++s) add(pixels + rows.where[i] + s * step + c, line(s), i == 0, count);
+        for (int64_t s = window.begin; s < window.end; ++s)
+          add(window.first + rows.where[i] + s * window.step + c, line(s), i == 0, count);
       cascade<N>(0, count, [&](auto n, int64_t at, auto cover) {
-        using Lanes = Vec<Sum, decltype(n)::value>;
-        const auto sum =
-            sum_columns<Lanes>(cells, first, last, [&](int64_t s) { return load<Lanes>(line(s) + at, cover); });
-        store_narrow<T, decltype(n)::value>(to + c + at,
-                                            scaled<Multiply>(sum, broadcast<Sum, decltype(n)::value>(factor)), cover);
+        constexpr int L = decltype(n)::value;
+        using Lanes = Wide<Sum, L, 1>;
+        const auto column = [&](int64_t s) { return Lanes{{load<Vec<Sum, L>>(line(s) + at, cover)}}; };
+        const auto sum = sum_columns<Lanes>(window.cells, window.begin, window.end, column);
+        store_averages<T, L, 1>(window.to + c + at, scaled_channels<Multiply>(sum, window.factor), window.past, cover);
       });
     }
   }
@@ -131,13 +94,15 @@ class WholeMaps {
   void write(const Raw* image, Sum factor, Raw* to) const {
     int64_t c = 0;
     for (; c + wide * N <= channels_; c += wide * N) write_channels<wide>(image + c, factor, to + c, Whole{});
+    for (; c + wide / 2 * N <= channels_; c += wide / 2 * N)
+      write_channels<wide / 2>(image + c, factor, to + c, Whole{});
     cascade<N>(c, channels_, [&](auto n, int64_t at, auto cover) {
       write_vector<decltype(n)::value>(image + at, factor, to + at, cover);
     });
   }
 
  private:
-  static constexpr int wide = has_parts ? 4 : 2;
+  static constexpr int wide = has_parts ? 8 : 4;
   template <int L, int M>
   using Lanes = Wide<Sum, L, M>;
 
@@ -186,6 +151,75 @@ void average_channels_last_maps(const AverageJob& job, int64_t begin, int64_t en
                static_cast<Raw*>(job.to) + item * job.channels);
 }
 
+// M vectors of channels of a window of a few columns. All columns have a sum open, so that the processor sees many
+// loads ahead.
+template <class T, int N, int M, int Columns, class Cover>
+SWITCHGRAD_INLINE Wide<typename Average<T>::Sum, N, M> sum_few_columns(const typename Average<T>::Raw* first,
+                                                                       int64_t step, const int64_t* where,
+                                                                       int64_t count, Cover cover) {
+  Wide<typename Average<T>::Sum, N, M> column[Columns], sum;
+  SWITCHGRAD_UNROLL
+  for (int s = 0; s < Columns; ++s) column[s] = load_channels<T, N, M>(first + where[0] + s * step, cover);
+  for (int64_t i = 1; i < count; ++i) {
+    SWITCHGRAD_UNROLL
+    for (int s = 0; s < Columns; ++s)
+      column[s] = column[s] + load_channels<T, N, M>(first + where[i] + s * step, cover);
+  }
+  SWITCHGRAD_UNROLL
+  for (int s = 0; s < Columns; ++s) sum = sum + column[s];
+  return sum;
+}
+
+// Windows of a few columns, all in the map or all clipped alike, that follow each other `apart`. Whatever differs from
+// one to the next stays in registers: read back from memory, it would wait for the averages written before it.
+struct Run {
+  int64_t windows, columns, step, apart;
+};
+template <class T, bool Multiply, int N, int Columns>
+__attribute__((noinline)) void average_run(const Run& run, const typename Average<T>::Raw* first, const Offsets& rows,
+                                           typename Average<T>::Sum factor, int64_t channels,
+                                           typename Average<T>::Raw* to, bool past) {
+  const int64_t* where = rows.where.get();
+  const int64_t count = rows.count, step = run.step, apart = run.apart;
+  for (int64_t left = run.windows; left > 0; --left, first += apart, to += channels) {
+    each_channel<N, 4>(channels, [=](auto vectors, int64_t c, auto cover) __attribute__((always_inline)) {
+      constexpr int M = decltype(vectors)::value;
+      const auto sum = sum_few_columns<T, N, M, Columns>(first + c, step, where, count, cover);
+      store_averages<T, N, M>(to + c, scaled_channels<Multiply>(sum, factor), past, cover);
+    });
+  }
+}
+
+// The windows from q on, before `end`, that have the same columns and the same divisor.
+template <class Sum>
+Run run_from(const Bins& x, int64_t q, int64_t end, const Sum* by, int64_t column) {
+  Run run{1, x.last[q] - x.first[q], x.dilation * column, 0};
+  const int64_t apart = q + 1 < end ? x.start[q + 1] - x.start[q] : 0;
+  for (int64_t next = q + 1; next < end; ++next, ++run.windows)
+    if (x.first[next] != x.first[q] || x.last[next] != x.last[q] || by[next] != by[q] ||
+        x.start[next] - x.start[next - 1] != apart)
+      break;
+  run.apart = apart * column;
+  return run;
+}
+
+template <class T, bool Multiply, int N>
+void average_window(const PixelWindow<T>& window) {
+  each_channel<N, has_parts ? 8 : 4>(window.channels, [&](auto vectors, int64_t c, auto cover) {
+    constexpr int M = decltype(vectors)::value;
+    const Offsets& rows = window.rows;
+    const auto column = [&](int64_t s) {
+      const auto* pixel = window.first + s * window.step + c;
+      auto sum = load_channels<T, N, M>(pixel + rows.where[0], cover);
+      for (int64_t i = 1; i < rows.count; ++i) sum = sum + load_channels<T, N, M>(pixel + rows.where[i], cover);
+      return sum;
+    };
+    using Lanes = Wide<typename Average<T>::Sum, N, M>;
+    const auto sum = sum_columns<Lanes>(window.cells, window.begin, window.end, column);
+    store_averages<T, N, M>(window.to + c, scaled_channels<Multiply>(sum, window.factor), window.past, cover);
+  });
+}
+
 template <class T, bool Multiply, int N>
 void average_channels_last_pixels(const AverageJob& job, int64_t begin, int64_t end) {
   using Raw = typename Average<T>::Raw;
@@ -194,6 +228,7 @@ void average_channels_last_pixels(const AverageJob& job, int64_t begin, int64_t 
   WindowOffsets rows(job);
   Factors<Sum> factors(x);
   PixelLines<T, Multiply, N> lines(job);
+  const bool past = goes_past_caches<Raw>(job, job.channels);
   for (int64_t item = begin; item < end;) {
     const int64_t row = item / x.places;
     const Count at(row, y.places, z.places, 1);
@@ -207,28 +242,27 @@ void average_channels_last_pixels(const AverageJob& job, int64_t begin, int64_t 
         std::memset(to, 0, static_cast<size_t>(job.channels) * sizeof(Raw));
         continue;
       }
-      const int64_t step = x.dilation * job.stride[4], count = rows.count;
-      const Raw* first = image + x.start[q] * job.stride[4];
-      if (lines.use) {
-        lines.write(first, step, rows, x.cells[q], x.first[q], x.last[q], job.channels, by[q], to);
+      const Raw* first = image + rows.base + x.start[q] * job.stride[4];
+      const int64_t step = x.dilation * job.stride[4];
+      if (x.last[q] - x.first[q] <= 3 && x.cells[q] <= partial_sums && !lines.use) {
+        const Run run = run_from(x, q, q + until - item, by, job.stride[4]);
+        (run.columns == 3 ? average_run<T, Multiply, N, 3>
+         : run.columns == 2
+             ? average_run<T, Multiply, N, 2>
+             : average_run<T, Multiply, N, 1>)(run, first + x.first[q] * step, rows, by[q], job.channels, to, past);
+        q += run.windows - 1;
+        item += run.windows - 1;
         continue;
       }
-      const int64_t* where = rows.where.get();
-      each_channel<N>(job.channels, [&](auto vectors, int64_t c, auto cover) {
-        constexpr int M = decltype(vectors)::value;
-        const auto column = [&](int64_t s) {
-          const Raw* pixel = first + s * step + c;
-          auto sum = load_channels<T, N, M>(pixel + where[0], cover);
-          for (int64_t i = 1; i < count; ++i) {
-            sum = sum + load_channels<T, N, M>(pixel + where[i], cover);
-          }
-          return sum;
-        };
-        const auto sum = sum_columns<Wide<Sum, N, M>>(x.cells[q], x.first[q], x.last[q], column);
-        store_channels<T, N, M>(to + c, scaled_channels<Multiply>(sum, by[q]), cover);
-      });
+      const PixelWindow<T> window{first, step, x.cells[q], x.first[q], x.last[q], rows, by[q], job.channels, to, past};
+      if (lines.use) {
+        lines.write(window);
+      } else {
+        average_window<T, Multiply, N>(window);
+      }
     }
   }
+  if (past) all_past_caches();
 }
 
 template <class T>
@@ -238,74 +272,6 @@ void average_channels_last(const AverageJob& job, int64_t begin, int64_t end) {
       constexpr int N = decltype(n)::value;
       if (covers_whole_maps(job)) return average_channels_last_maps<T, decltype(multiply)::value, N>(job, begin, end);
       average_channels_last_pixels<T, decltype(multiply)::value, N>(job, begin, end);
-    });
-  });
-}
-
-// The pooled rows whose windows reach over input row (d, h) of image n, in row-major order.
-template <class T>
-void rows_over(const AverageJob& job, int64_t n, int64_t d, int64_t h, Rows<typename Average<T>::Raw>& rows) {
-  const Bins &z = job.bins[0], &y = job.bins[1];
-  rows.count = 0;
-  for (int64_t od = z.cover_begin[d]; od < z.cover_end[d]; ++od) {
-    if (!z.holds(od, d)) continue;
-    for (int64_t p = y.cover_begin[h]; p < y.cover_end[h]; ++p)
-      if (y.holds(p, h))
-        rows.add(static_cast<const typename Average<T>::Raw*>(job.from) +
-                     ((n * z.places + od) * y.places + p) * job.bins[2].places * job.channels,
-                 z.factor[od] * y.factor[p]);
-  }
-}
-
-template <class T, bool Multiply, int N>
-void spread_channels_last_pixels(const AverageJob& job, int64_t begin, int64_t end) {
-  using Raw = typename Average<T>::Raw;
-  using Sum = typename Average<T>::Sum;
-  const Bins &z = job.bins[0], &y = job.bins[1], &x = job.bins[2];
-  Rows<Raw> rows(z.most * y.most);
-  for (int64_t item = begin; item < end;) {
-    const int64_t row = item / x.size, h = row % y.size, volume = row / y.size;
-    rows_over<T>(job, volume / z.size, volume % z.size, h, rows);
-    const int64_t from_here = item, until = (row + 1) * x.size < end ? (row + 1) * x.size : end;
-    for (int64_t w = item - row * x.size; item < until; ++item, ++w) {
-      Raw* to = static_cast<Raw*>(job.to) + item * job.channels;
-      const size_t bytes = static_cast<size_t>(job.channels) * sizeof(Raw);
-      const int64_t q_begin = x.cover_begin[w], q_end = x.cover_end[w];
-      if (rows.count == 0 || q_begin >= q_end) {
-        std::memset(to, 0, bytes);
-        continue;
-      }
-      if (item > from_here && x.dilation == 1 && q_begin == x.cover_begin[w - 1] && q_end == x.cover_end[w - 1]) {
-        const Raw* before = to - job.channels;  // cells of the same windows get the same
-        cascade<N>(0, job.channels, [&](auto n, int64_t c, auto cover) {
-          store(to + c, load<Vec<Raw, decltype(n)::value>>(before + c, cover), cover);
-        });
-        continue;
-      }
-      each_channel<N>(job.channels, [&](auto vectors, int64_t c, auto cover) {
-        constexpr int M = decltype(vectors)::value;
-        Wide<Sum, N, M> sum;
-        for (int64_t q = q_begin; q < q_end; ++q) {
-          if (!x.holds(q, w)) continue;
-          Wide<Sum, N, M> column;
-          for (int64_t i = 0; i < rows.count; ++i) {
-            const auto factor = static_cast<Sum>(rows.factor[i] * x.factor[q]);
-            column = column + scaled_channels<Multiply>(
-                                  load_channels<T, N, M>(rows.from[i] + q * job.channels + c, cover), factor);
-          }
-          sum = sum + column;
-        }
-        store_channels<T, N, M>(to + c, sum, cover);
-      });
-    }
-  }
-}
-
-template <class T>
-void spread_channels_last(const AverageJob& job, int64_t begin, int64_t end) {
-  with_scale(job.multiply, [&](auto multiply) {
-    with_lanes<Average<T>::lanes>(job.channels, [&](auto n) {
-      spread_channels_last_pixels<T, decltype(multiply)::value, decltype(n)::value>(job, begin, end);
     });
   });
 }

@@ -40,6 +40,7 @@ struct AverageJob {
   int64_t stride[5] = {};
   const void* from = nullptr;
   void* to = nullptr;
+  bool past_caches = false;  // the averages are too many for the caches and may be written past them
 };
 
 // Kernels write items begin .. end - 1: rows (planar) or pixels (channels last) of the result. Any split gives the

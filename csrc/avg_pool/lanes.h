@@ -3,6 +3,7 @@
 
 #include "avg_pool/job.h"
 #include "common/element.h"
+#include "common/past_caches.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
@@ -88,6 +89,31 @@ template <class T, int N, class Cover = Whole>
 SWITCHGRAD_INLINE void store_narrow(typename Average<T>::Raw* to, Vec<typename Average<T>::Sum, N> sum,
                                     Cover cover = {}) {
   store(to, narrowed<T, N>(sum), cover);
+}
+
+// Whether the averages may be written past the caches, `cells` of them in a row: each row in whole pieces.
+template <class Raw>
+bool goes_past_caches(const AverageJob& job, int64_t cells) {
+  constexpr int64_t numbers = piece_past_caches / sizeof(Raw);
+  return job.past_caches && cells % numbers == 0 && reinterpret_cast<uintptr_t>(job.to) % piece_past_caches == 0;
+}
+template <int N>
+SWITCHGRAD_INLINE int64_t lanes_in(Whole) {
+  return N;
+}
+template <int N>
+SWITCHGRAD_INLINE int64_t lanes_in(Part part) {
+  return part.lanes;
+}
+template <class T, int N, class Cover>
+SWITCHGRAD_INLINE void store_average(typename Average<T>::Raw* to, Vec<typename Average<T>::Sum, N> sum, bool past,
+                                     Cover cover) {
+  const auto raw = narrowed<T, N>(sum);
+  if (past) {
+    store_pieces_past_caches(to, raw, lanes_in<N>(cover));
+  } else {
+    store(to, raw, cover);
+  }
 }
 
 // A sum by its divisor; division by a power of two is multiplication by its inverse, to the last bit.
@@ -191,37 +217,54 @@ struct Count {
   }
 };
 
-// The rows of the input in one window, in row-major order, counted from the first row of the plane.
+// The rows of the input in one window, in row-major order: where the first begins in its plane, and all from there on.
 struct Offsets {
   explicit Offsets(int64_t most) : where(most) {}
+  int64_t base = 0;
   int64_t count = 0;
   double factor = 0;  // what the outer axes contribute to the divisor
   Scratch<int64_t> where;
 };
 
+// Windows with as many rows have them as far apart, so that mostly only the first row is looked up.
 class WindowOffsets : public Offsets {
  public:
   explicit WindowOffsets(const AverageJob& job) : Offsets(job.bins[0].kernel * job.bins[1].kernel), job_(job) {}
 
   void go_to(int64_t od, int64_t p) {
-    if (od == depth_ && p == row_) return;
-    depth_ = od;
-    row_ = p;
     const Bins &z = job_.bins[0], &y = job_.bins[1];
-    const int64_t row_step = y.dilation * job_.stride[3];
+    const int64_t slices = z.last[od] - z.first[od], rows = y.last[p] - y.first[p];
+    if (slices != slices_ || rows != rows_) lay(slices, rows);
     factor = z.factor[od] * y.factor[p];
-    count = 0;
-    for (int64_t a = z.first[od]; a < z.last[od]; ++a) {
-      int64_t at =
-          (z.start[od] + a * z.dilation) * job_.stride[2] + y.start[p] * job_.stride[3] + y.first[p] * row_step;
-      for (int64_t r = y.first[p]; r < y.last[p]; ++r, at += row_step) where[count++] = at;
-    }
+    base = (z.start[od] + z.first[od] * z.dilation) * job_.stride[2] +
+           (y.start[p] + y.first[p] * y.dilation) * job_.stride[3];
   }
 
  private:
+  void lay(int64_t slices, int64_t rows) {
+    slices_ = slices;
+    rows_ = rows;
+    count = 0;
+    for (int64_t a = 0; a < slices; ++a)
+      for (int64_t r = 0; r < rows; ++r)
+        where[count++] = a * job_.bins[0].dilation * job_.stride[2] + r * job_.bins[1].dilation * job_.stride[3];
+  }
+
   const AverageJob& job_;
-  int64_t depth_ = -1, row_ = -1;
+  int64_t slices_ = -1, rows_ = -1;
 };
+
+// Windows of two neighbouring cells, two cells apart, and how many of them have both.
+inline bool are_pairs(const Bins& width) {
+  return width.kernel == 2 && width.stride == 2 && width.dilation == 1 && width.start[0] == 0;
+}
+inline int64_t whole_pairs(const Bins& width) { return width.size / 2 < width.places ? width.size / 2 : width.places; }
+
+// Whether two neighbouring cells of an axis lie in the same windows.
+inline bool like_the_one_before(const Bins& bins, int64_t at) {
+  return bins.dilation == 1 && bins.cover_begin[at] == bins.cover_begin[at - 1] &&
+         bins.cover_end[at] == bins.cover_end[at - 1];
+}
 
 // The pooled rows whose windows reach over one row of the input: where each begins and what it is divided by.
 template <class Number>
@@ -236,6 +279,21 @@ struct Rows {
     factor[count++] = by;
   }
 };
+
+// The pooled rows whose windows reach over input row (d, h) of image n, in row-major order.
+template <class T>
+void rows_over(const AverageJob& job, int64_t n, int64_t d, int64_t h, Rows<typename Average<T>::Raw>& rows) {
+  const Bins &z = job.bins[0], &y = job.bins[1];
+  rows.count = 0;
+  for (int64_t od = z.cover_begin[d]; od < z.cover_end[d]; ++od) {
+    if (!z.holds(od, d)) continue;
+    for (int64_t p = y.cover_begin[h]; p < y.cover_end[h]; ++p)
+      if (y.holds(p, h))
+        rows.add(static_cast<const typename Average<T>::Raw*>(job.from) +
+                     ((n * z.places + od) * y.places + p) * job.bins[2].places * job.channels,
+                 z.factor[od] * y.factor[p]);
+  }
+}
 
 }  // namespace
 }  // namespace switchgrad::SWITCHGRAD_ISA

@@ -111,14 +111,14 @@ class ColumnSums {
 // Two-cell windows two cells apart need no scratch: rows are added and neighbours parted in registers. `Count` rows, or
 // any number where it is 0.
 template <class T, bool Multiply, int N, int Count>
-SWITCHGRAD_INLINE void average_pairs(const typename Average<T>::Raw* image, const Offsets& rows, int64_t in_blocks,
-                                     typename Average<T>::Sum factor, typename Average<T>::Raw* to) {
+SWITCHGRAD_INLINE void average_pairs(const typename Average<T>::Raw* image, const Offsets& rows, int64_t whole,
+                                     bool past, typename Average<T>::Sum factor, typename Average<T>::Raw* to) {
   using Raw = typename Average<T>::Raw;
   using Sum = typename Average<T>::Sum;
   const int64_t* where = rows.where.get();
   const int64_t count = rows.count;
   const Raw *first = image + where[0], *second = Count == 2 ? image + where[1] : nullptr;
-  blocks<N>(in_blocks, [&](int64_t q, auto cover) {
+  blocks<N>(whole, [&](int64_t q, auto cover) {
     const auto lower = lower_half(cover, N);
     const auto upper = upper_half(cover, N);
     auto a = load_wide<T, N>(first + 2 * q, lower), b = load_wide<T, N>(first + 2 * q + N, upper);
@@ -138,60 +138,22 @@ SWITCHGRAD_INLINE void average_pairs(const typename Average<T>::Raw* image, cons
       constexpr auto all = std::make_integer_sequence<int, N>{};
       sum = sum + (pick<Sum, N>(a, b, every_second<0>(all)) + pick<Sum, N>(a, b, every_second<1>(all)));
     }
-    store_narrow<T, N>(to + q, scaled<Multiply>(sum, broadcast<Sum, N>(factor)), cover);
+    store_average<T, N>(to + q, scaled<Multiply>(sum, broadcast<Sum, N>(factor)), past, cover);
   });
 }
 
-// What a row of windows that all have two columns needs to know besides its rows.
-struct PairsPlan {
-  bool use;
-  int64_t whole;      // windows with both columns
-  int64_t spill_end;  // output rows before this one may be written a little beyond their end
-
-  PairsPlan(const AverageJob& job, int lanes, int64_t end) : use(false), whole(0), spill_end(0) {
-    const Bins &z = job.bins[0], &y = job.bins[1], &x = job.bins[2];
-    use = x.kernel == 2 && x.stride == 2 && x.dilation == 1 && x.start[0] == 0;
-    whole = x.size / 2 < x.places ? x.size / 2 : x.places;
-    if (!use || whole == 0 || !descends(job)) return;
-    // A row may spill while enough rows follow it: in the input for reading, in this task for writing.
-    const int64_t reads = 2 * lanes / x.size, writes = lanes / x.places;
-    spill_end = z.start[0] < 0 || y.start[0] < 0 ? 0 : end - (reads > writes ? reads : writes) - 2;
-  }
-
- private:
-  // Whether each window's last cell lies beyond that of the window before: where windows are clipped or of many sizes,
-  // several may end with the input.
-  static bool ends_rise(const Bins& bins) {
-    const auto end = [&](int64_t p) { return bins.start[p] + (bins.last[p] - 1) * bins.dilation; };
-    for (int64_t p = 1; p < bins.places; ++p)
-      if (end(p) <= end(p - 1)) return false;
-    return true;
-  }
-
-  // Whether every output row ends lower in memory than the one before: a contiguous tensor, no clipped windows.
-  static bool descends(const AverageJob& job) {
-    const Bins &z = job.bins[0], &y = job.bins[1], &x = job.bins[2];
-    const int64_t row = x.size, slice = y.size * row, plane = z.size * slice;
-    return (y.size == 1 || job.stride[3] == row) && (z.size == 1 || job.stride[2] == slice) &&
-           (job.channels == 1 || job.stride[1] == plane) && (job.batch == 1 || job.stride[0] == plane * job.channels) &&
-           ends_rise(y) && ends_rise(z);
-  }
-};
-
 template <class T, bool Multiply, int N>
-void average_row_of_pairs(const typename Average<T>::Raw* image, const Offsets& rows, const PairsPlan& plan,
-                          int64_t item, const typename Average<T>::Sum* factors, int64_t places,
-                          typename Average<T>::Raw* to) {
+void average_row_of_pairs(const typename Average<T>::Raw* image, const Offsets& rows, int64_t whole, bool past,
+                          const typename Average<T>::Sum* factors, int64_t places, typename Average<T>::Raw* to) {
   using Sum = typename Average<T>::Sum;
-  if (plan.whole > 0) {
-    const int64_t in_blocks = item < plan.spill_end ? spilled<N>(plan.whole) : plan.whole;
+  if (whole > 0) {
     if (rows.count == 2) {
-      average_pairs<T, Multiply, N, 2>(image, rows, in_blocks, factors[0], to);
+      average_pairs<T, Multiply, N, 2>(image, rows, whole, past, factors[0], to);
     } else {
-      average_pairs<T, Multiply, N, 0>(image, rows, in_blocks, factors[0], to);
+      average_pairs<T, Multiply, N, 0>(image, rows, whole, past, factors[0], to);
     }
   }
-  for (int64_t q = plan.whole; q < places; ++q) {  // the last window of an odd row has one column
+  for (int64_t q = whole; q < places; ++q) {  // the last window of an odd row has one column
     Sum sum = 0;
     for (int64_t i = 0; i < rows.count; ++i) sum += load_wide<T, 1>(image + rows.where[i] + 2 * q);
     store_narrow<T, 1>(to + q, scaled<Multiply>(sum, factors[q]));
@@ -202,7 +164,9 @@ template <class T, bool Multiply, int N>
 void average_planar_rows(const AverageJob& job, int64_t begin, int64_t end) {
   using Raw = typename Average<T>::Raw;
   const Bins& x = job.bins[2];
-  const PairsPlan plan(job, N, end);
+  const bool pairs = are_pairs(x);
+  const int64_t whole = whole_pairs(x);
+  const bool past = pairs && whole == x.places && goes_past_caches<Raw>(job, whole);
   Factors<typename Average<T>::Sum> factors(x);
   ColumnSums<T, Multiply> columns(x);
   WindowOffsets rows(job);
@@ -216,23 +180,25 @@ void average_planar_rows(const AverageJob& job, int64_t begin, int64_t end) {
       continue;
     }
     const auto* by = factors.of(rows.factor);
-    if (plan.use) {
-      average_row_of_pairs<T, Multiply, N>(image, rows, plan, item, by, x.places, to);
+    image += rows.base;
+    if (pairs) {
+      average_row_of_pairs<T, Multiply, N>(image, rows, whole, past, by, x.places, to);
     } else {
       columns.add(image, rows);
       columns.write(by, to);
     }
   }
+  if (past) all_past_caches();
 }
 
 template <class T>
 void average_planar(const AverageJob& job, int64_t begin, int64_t end) {
   const Bins& x = job.bins[2];
-  const int64_t whole = x.size / 2 < x.places ? x.size / 2 : x.places;
   with_scale(job.multiply, [&](auto multiply) {
     if (covers_whole_maps(job)) return average_maps<T, decltype(multiply)::value>(job, begin, end);
-    with_lanes<Average<T>::lanes>(
-        whole, [&](auto n) { average_planar_rows<T, decltype(multiply)::value, decltype(n)::value>(job, begin, end); });
+    with_lanes<Average<T>::lanes>(whole_pairs(x), [&](auto n) {
+      average_planar_rows<T, decltype(multiply)::value, decltype(n)::value>(job, begin, end);
+    });
   });
 }
 

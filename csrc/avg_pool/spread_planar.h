@@ -4,18 +4,11 @@
 // Cells of the same windows get the same number, so a row that lies under the same windows as the one above is a copy.
 #pragma once
 
-#include "avg_pool/channels_last.h"  // rows_over
 #include "avg_pool/lanes.h"
 #include "avg_pool/whole.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
-
-// Whether two neighbouring cells of an axis lie in the same windows.
-inline bool like_the_one_before(const Bins& bins, int64_t at) {
-  return bins.dilation == 1 && bins.cover_begin[at] == bins.cover_begin[at - 1] &&
-         bins.cover_end[at] == bins.cover_end[at - 1];
-}
 
 // One row of pooled numbers by their divisors, summed over the rows of windows, and the way from it to input cells.
 template <class T, bool Multiply>
@@ -191,8 +184,8 @@ template <class T, bool Multiply, int N>
 void spread_planar_rows(const AverageJob& job, int64_t begin, int64_t end) {
   using Raw = typename Average<T>::Raw;
   const Bins &z = job.bins[0], &y = job.bins[1], &x = job.bins[2];
-  const bool pairs = x.kernel == 2 && x.stride == 2 && x.dilation == 1 && x.start[0] == 0;
-  const int64_t whole = x.size / 2 < x.places ? x.size / 2 : x.places;
+  const bool pairs = are_pairs(x);
+  const int64_t whole = whole_pairs(x);
   Rows<Raw> rows(z.most * y.most);
   Factors<typename Average<T>::Sum> factors(x);
   SpreadRow<T, Multiply> row(x);
@@ -221,11 +214,11 @@ void spread_planar_rows(const AverageJob& job, int64_t begin, int64_t end) {
 template <class T>
 void spread_planar(const AverageJob& job, int64_t begin, int64_t end) {
   const Bins& x = job.bins[2];
-  const int64_t whole = x.size / 2 < x.places ? x.size / 2 : x.places;
   with_scale(job.multiply, [&](auto multiply) {
     if (covers_whole_maps(job)) return spread_maps<T, decltype(multiply)::value>(job, begin, end);
-    with_lanes<Average<T>::lanes>(
-        whole, [&](auto n) { spread_planar_rows<T, decltype(multiply)::value, decltype(n)::value>(job, begin, end); });
+    with_lanes<Average<T>::lanes>(whole_pairs(x), [&](auto n) {
+      spread_planar_rows<T, decltype(multiply)::value, decltype(n)::value>(job, begin, end);
+    });
   });
 }
 

@@ -58,35 +58,7 @@ class MapReader {
   Scratch<Raw> copy_;
 };
 
-// The sums of the cells that lie 16 apart, from each of the first N after `from` on.
-template <class T, int N>
-SWITCHGRAD_INLINE Vec<typename Average<T>::Sum, N> sum_apart(const typename Average<T>::Raw* map, int64_t from,
-                                                             int64_t cells) {
-  Vec<typename Average<T>::Sum, N> sum{};
-  int64_t s = from;
-  for (; s + N <= cells; s += partial_sums) sum = sum + load_wide<T, N>(map + s);
-  if (s >= cells) return sum;
-  if constexpr (N == 1) {
-    return sum;
-  } else if constexpr (has_parts) {
-    return sum + load_wide<T, N>(map + s, Part{cells - s});
-  } else {
-    typename Average<T>::Raw last[N] = {};
-    for (int64_t j = 0; s + j < cells; ++j) last[j] = map[s + j];
-    return sum + load_wide<T, N>(last);
-  }
-}
-
-// `joined` in vectors: sums that lie `Apart` from one another are added last.
-template <class T, int N, int Apart = N>
-SWITCHGRAD_INLINE Vec<typename Average<T>::Sum, N> join_vectors(const typename Average<T>::Raw* map, int64_t from,
-                                                                int64_t cells) {
-  if constexpr (Apart == partial_sums) {
-    return sum_apart<T, N>(map, from, cells);
-  } else {
-    return join_vectors<T, N, 2 * Apart>(map, from, cells) + join_vectors<T, N, 2 * Apart>(map, from + Apart, cells);
-  }
-}
+// `joined` in a vector: each half is added to the other, down to one lane.
 template <int By, int... I>
 constexpr auto brought_down(std::integer_sequence<int, I...>) {
   return std::integer_sequence<int, (I + By) % static_cast<int>(sizeof...(I))...>{};
@@ -103,11 +75,50 @@ SWITCHGRAD_INLINE Sum join_lanes(Vec<Sum, N> sums) {
   }
 }
 
+// The last cells of a map, fewer than sixteen, as `load_wide` reads them.
+template <class Raw>
+struct LastCells {
+  Raw cells[partial_sums] = {};
+  LastCells(const Raw* from, int64_t count) {
+    for (int64_t s = 0; s < count; ++s) cells[s] = from[s];
+  }
+};
+
+// The sixteen sums in vectors of half a cache line at most: maps begin anywhere, and vectors as long as a line would
+// nearly all be read across the border of two.
+template <class T>
+SWITCHGRAD_INLINE typename Average<T>::Sum sum_wide_map(const typename Average<T>::Raw* map, int64_t cells) {
+  using Raw = typename Average<T>::Raw;
+  constexpr int N = Average<T>::lanes == 16 && sizeof(Raw) == 4 ? 8 : Average<T>::lanes, vectors = partial_sums / N;
+  static_assert(partial_sums % N == 0);
+  Vec<typename Average<T>::Sum, N> part[vectors] = {};
+  int64_t s = 0;
+  for (; s + partial_sums <= cells; s += partial_sums) {
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) part[v] = part[v] + load_wide<T, N>(map + s + v * N);
+  }
+  if (s < cells) {
+    if constexpr (has_parts) {
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v)
+        if (s + v * N < cells) part[v] = part[v] + load_wide<T, N>(map + s + v * N, Part{cells - s - v * N});
+    } else {
+      const LastCells<Raw> last(map + s, cells - s);
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v) part[v] = part[v] + load_wide<T, N>(last.cells + v * N);
+    }
+  }
+#pragma GCC unroll 4
+  for (int half = vectors / 2; half > 0; half /= 2) {
+#pragma GCC unroll 8
+    for (int v = 0; v < half; ++v) part[v] = part[v] + part[v + half];
+  }
+  return join_lanes<typename Average<T>::Sum, N>(part[0]);
+}
+
 template <class T>
 SWITCHGRAD_INLINE typename Average<T>::Sum sum_map(const typename Average<T>::Raw* map, int64_t cells) {
-  constexpr int N = Average<T>::lanes;
-  static_assert(partial_sums % N == 0);
-  if (cells > partial_sums) return join_lanes<typename Average<T>::Sum, N>(join_vectors<T, N>(map, 0, cells));
+  if (cells > partial_sums) return sum_wide_map<T>(map, cells);
   typename Average<T>::Sum total = 0;
   for (int64_t s = 0; s < cells; ++s) total += load_wide<T, 1>(map + s);
   return total;

@@ -22,6 +22,12 @@ Dtype float_of(const Tensor& t, const char* what) {
        "; average pooling takes float64, float32, float16 or bfloat16");
 }
 
+// Averages of so many bytes, and the several times as many that they are made of, do not find room in the caches.
+bool is_large(const Tensor& averages) {
+  constexpr int64_t large = int64_t{1} << 23;
+  return averages.numel() * static_cast<int64_t>(averages.element_size()) >= large;
+}
+
 Tensor average(const Tensor& given, const Plan& plan) {
   const int64_t spatial = plan.spatial, lead = given.dim() - spatial;
   const Dtype dtype = float_of(given, "the input");
@@ -36,6 +42,7 @@ Tensor average(const Tensor& given, const Plan& plan) {
   Tensor values = compact(with_spatial(given, spatial, plan.places), channels_last, given.scalar_type());
   job.from = input.const_data_ptr();
   job.to = values.mutable_data_ptr();
+  job.past_caches = is_large(values);
   const int64_t places = product(plan.places), cells = product(plan.size);
   const int64_t row = job.bins[2].places, work = (cells + places) * row / places;  // cells read and written a row
   if (channels_last) {

@@ -1,6 +1,7 @@
 // The average-pooling kernels for one instruction set: compiled once for each, with SWITCHGRAD_ISA naming it.
 #include "avg_pool/channels_last.h"
 #include "avg_pool/planar.h"
+#include "avg_pool/spread_channels_last.h"
 #include "avg_pool/spread_planar.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {

@@ -11,7 +11,8 @@ namespace switchgrad {
 
 SWITCHGRAD_TABLE(AveragePoolTable, avg_pool_table)
 
-// The windows along one axis, with the memory that Bins points to.
+// The windows along one axis, with the memory that Bins points to: one piece for all whole numbers, since calls on
+// small maps spend more time on asking for memory than on averages.
 class BinList {
  public:
   // A window of Axis; every window counts its cells inside the input, or those inside the padded input as well.
@@ -20,37 +21,28 @@ class BinList {
     bins_.dilation = axis.dilation;
     bins_.kernel = axis.kernel;
     for (int64_t p = 0; p < axis.places; ++p) {
-      start_[p] = axis.start(p);
-      cells_[p] = axis.kernel;
-      first_[p] = axis.first(p);
-      last_[p] = axis.last(p);
+      const int64_t start = axis.start(p), first = axis.first(p), last = axis.last(p);
+      lay(p, start, axis.kernel, first, last);
       // Cells beyond the padding at the end, where only ceil mode goes, never count.
-      const int64_t room = axis.size + axis.pad_end - start_[p];
+      const int64_t room = axis.size + axis.pad_end - start;
       const int64_t padded = room >= axis.span() ? axis.kernel : (room + axis.dilation - 1) / axis.dilation;
-      const int64_t inside = last_[p] - first_[p];
-      const int64_t counted = count_padding ? padded : inside;
+      const int64_t counted = count_padding ? padded : last - first;
       factor_[p] = counted > 0 ? static_cast<double>(counted) : 1;
     }
     cover();
   }
 
   // Adaptive: window p reaches from floor(p H / P) to ceil((p + 1) H / P).
-  BinList(int64_t size, int64_t places)
-      : start_(places), cells_(places), first_(places), last_(places), factor_(places) {
-    bins_.size = size;
-    bins_.places = places;
-  }
   static BinList adaptive(int64_t size, int64_t places) {
     BinList list(size, places);
     const bool regular = size % places == 0;
     list.bins_.stride = regular ? size / places : 0;
     list.bins_.kernel = 1;
     for (int64_t p = 0; p < places; ++p) {
-      const int64_t begin = p * size / places, end = ((p + 1) * size + places - 1) / places;
-      list.start_[p] = begin;
-      list.cells_[p] = list.last_[p] = end - begin;
-      list.factor_[p] = static_cast<double>(end - begin);
-      if (end - begin > list.bins_.kernel) list.bins_.kernel = end - begin;
+      const int64_t begin = p * size / places, cells = ((p + 1) * size + places - 1) / places - begin;
+      list.lay(p, begin, cells, 0, cells);
+      list.factor_[p] = static_cast<double>(cells);
+      if (cells > list.bins_.kernel) list.bins_.kernel = cells;
     }
     list.cover();
     return list;
@@ -73,33 +65,48 @@ class BinList {
 
   Bins bins() const {
     Bins view = bins_;
-    view.start = start_.data();
-    view.cells = cells_.data();
-    view.first = first_.data();
-    view.last = last_.data();
+    view.start = row(0);
+    view.cells = row(1);
+    view.first = row(2);
+    view.last = row(3);
+    view.cover_begin = row(4);
+    view.cover_end = view.cover_begin + bins_.size;
     view.factor = factor_.data();
-    view.cover_begin = cover_begin_.data();
-    view.cover_end = cover_end_.data();
     return view;
   }
 
  private:
+  BinList(int64_t size, int64_t places) : numbers_(4 * places + 2 * size), factor_(places) {
+    bins_.size = size;
+    bins_.places = places;
+  }
+
+  const int64_t* row(int64_t i) const { return numbers_.data() + i * bins_.places; }
+
+  void lay(int64_t place, int64_t start, int64_t cells, int64_t first, int64_t last) {
+    int64_t* at = numbers_.data() + place;
+    for (const int64_t number : {start, cells, first, last}) {
+      *at = number;
+      at += bins_.places;
+    }
+  }
+
   // Windows start and end in order, so those over a cell follow each other.
   void cover() {
-    cover_begin_.resize(bins_.size);
-    cover_end_.resize(bins_.size);
+    const int64_t *start = row(0), *cells = row(1);
+    int64_t* cover_begin = numbers_.data() + 4 * bins_.places;
     int64_t begin = 0, end = 0;
     for (int64_t at = 0; at < bins_.size; ++at) {
-      while (begin < bins_.places && start_[begin] + (cells_[begin] - 1) * bins_.dilation < at) ++begin;
-      while (end < bins_.places && start_[end] <= at) ++end;
-      cover_begin_[at] = begin < end ? begin : end;
-      cover_end_[at] = end;
+      while (begin < bins_.places && start[begin] + (cells[begin] - 1) * bins_.dilation < at) ++begin;
+      while (end < bins_.places && start[end] <= at) ++end;
+      cover_begin[at] = begin < end ? begin : end;
+      cover_begin[bins_.size + at] = end;
       if (end - begin > bins_.most) bins_.most = end - begin;
     }
   }
 
   Bins bins_;
-  Sizes start_, cells_, first_, last_, cover_begin_, cover_end_;
+  Sizes numbers_;
   std::vector<double> factor_;
 };
 

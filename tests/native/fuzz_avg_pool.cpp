@@ -147,6 +147,7 @@ class Fuzz {
     if (maps_.planes() * std::max(cells_, places_) > 400'000) return;
     if (seen > (chance(5) ? 10'000'000 : 500'000)) return;  // many small cases find more than a few large ones
     job_.multiply = current.multiply;
+    job_.past_caches = chance(30);
     current.maps = maps_;
     job_.batch = maps_.batch;
     job_.channels = maps_.channels;

@@ -92,6 +92,22 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("width", [512, 514])  # rows of whole pieces of 16 bytes, and others
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_averages_too_large_for_the_caches(engine: str, width: int, dtype: torch.dtype) -> None:
+    """From 8 MiB of averages on, both layouts are written past the caches where they can be."""
+    x = torch.arange(2 * 32 * 258 * width).remainder_(61).sub_(30).reshape(2, 32, 258, width).to(dtype)
+    if dtype.itemsize == 2:
+        x = torch.cat([x, x.flip(0)])
+    wanted = (x[..., ::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, ::2] + x[..., 1::2, 1::2]) / 4
+    assert wanted.nbytes >= 1 << 23
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        with running(engine):
+            got = ops.avg_pool2d(x.contiguous(memory_format=memory_format), 2)
+        require_same(got, wanted, str(memory_format))
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_in_words(name: str) -> None:
     call, words = REFUSED[name]
