@@ -13,7 +13,7 @@ from switchgrad.ops.avg_pool.reference import wide
 from switchgrad.ops.checks import FLOATS, check_tensor, number
 from switchgrad.ops.lp_fused import has_kernel
 from switchgrad.ops.lp_pool import checked_norm, lp_pool1d, lp_pool2d, lp_pool3d, lp_root, lp_terms
-from switchgrad.ops.max_pool import max_pool1d
+from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 
 __all__ = [
     "gem_pool",
@@ -25,6 +25,8 @@ __all__ = [
 ]
 
 _LP: dict[int, Any] = {1: lp_pool1d, 2: lp_pool2d, 3: lp_pool3d}
+
+_MAX: dict[int, Any] = {1: max_pool1d, 2: max_pool2d, 3: max_pool3d}
 
 
 def global_avg_pool(input: Tensor, keepdim: bool = False) -> Tensor:
@@ -106,8 +108,10 @@ def global_max_pool(input: Tensor, keepdim: bool = False, *, return_indices: boo
     (tensor([[6.]]), tensor([[1]]))
     """
     axes = _spatial(input, "global_max_pool")
-    cells = math.prod(input.shape[2:])
-    pooled = max_pool1d(input.flatten(2), cells, return_indices=return_indices)
+    maps = input if len(axes) in _MAX else input.flatten(2)
+    pooled = _MAX[maps.dim() - 2](maps, tuple(maps.shape[2:]), return_indices=return_indices)
+    if keepdim and maps is input:
+        return pooled
     shape = (*input.shape[:2], *([1] * len(axes) if keepdim else []))
     return tuple(t.reshape(shape) for t in pooled) if return_indices else pooled.reshape(shape)
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 from switchgrad.geometry import Window
 from switchgrad.kernels.schema import operator
@@ -65,6 +66,17 @@ def is_mapped(tensor: Tensor) -> bool:
             return True
         tensor = _functorch.get_unwrapped(tensor)
     return False
+
+
+def is_plain(like: Tensor) -> bool:
+    """Whether tensors made beside ``like`` can serve later calls: nobody traces, and no CUDA graph owns them."""
+    traced = (
+        torch.compiler.is_compiling()
+        or is_transformed()
+        or torch.is_inference_mode_enabled()
+        or torch._C._len_torch_dispatch_stack() > 0  # pyright: ignore[reportPrivateUsage]
+    )
+    return like.is_cpu and type(like) in (Tensor, Parameter) and not traced
 
 
 def route(pooled: Tensor, codes: Tensor, input_size: Sequence[int], window: Window) -> Tensor:

@@ -22,7 +22,7 @@ from switchgrad.ops.adaptive_pool.average import bins, fixed_bins
 from switchgrad.ops.exporting import is_exporting
 from switchgrad.ops.layout import following
 from switchgrad.ops.placed.reference import indices as flat_indices
-from switchgrad.ops.routing import is_transformed
+from switchgrad.ops.routing import is_plain, is_transformed
 
 _TORCH: dict[int, Any] = {
     1: functional.adaptive_max_pool1d,
@@ -56,18 +56,24 @@ def _has_kernel(input: Tensor) -> bool:
 
 def _placed(input: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, tuple[int, ...]]:
     """Values, codes, where the windows start, and the cells of the widest window."""
-    begins, ends, kernel_size = _lists(tuple(input.shape[-len(places) :]), places)
-    starts, stops = (torch.tensor(cells, device=input.device) for cells in (begins, ends))
+    lists = _lists_at_hand if is_plain(input) else _lists
+    starts, stops, kernel_size = lists(tuple(input.shape[-len(places) :]), places, input.device)
     values, codes = placed.pool(input, starts, stops, placed.Places(places, kernel_size))
     return values, codes, starts, kernel_size
 
 
-@lru_cache(maxsize=256)
-def _lists(size: tuple[int, ...], places: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def _lists(
+    size: tuple[int, ...], places: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """Begins and ends of the windows of all axes one after the other, and the most cells along each axis."""
     axes = [bins(h, p) for h, p in zip(size, places, strict=True)]
     begins, ends = zip(*[window for axis in axes for window in axis], strict=True)
-    return begins, ends, tuple(max(end - begin for begin, end in axis) for axis in axes)
+    starts, stops = (torch.tensor(cells, device=device) for cells in (begins, ends))
+    return starts, stops, tuple(max(end - begin for begin, end in axis) for axis in axes)
+
+
+# A network asks for the same few again and again, and making them takes longer than pooling a small map.
+_lists_at_hand = lru_cache(maxsize=256)(_lists)
 
 
 def _gathered(input: Tensor, places: tuple[int, ...]) -> tuple[Tensor, Tensor]:

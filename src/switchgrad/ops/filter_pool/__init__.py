@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from switchgrad.ops.filter_pool import registration as registration
 from switchgrad.ops.filter_pool.reference import REFLECT, REPLICATE, ZEROS
-from switchgrad.ops.routing import is_transformed
+from switchgrad.ops.routing import is_plain
 
 __all__ = ["REFLECT", "REPLICATE", "ZEROS", "Filter"]
 
@@ -64,19 +63,8 @@ class Filter:
 
     def _numbers(self, like: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
         dtype = like.dtype if like.dtype.itemsize > 2 else torch.float32
-        numbers = _numbers_at_hand if _is_plain(like) else _numbers_of
+        numbers = _numbers_at_hand if is_plain(like) else _numbers_of
         return numbers(self, size, dtype, like.device)
-
-
-def _is_plain(like: Tensor) -> bool:
-    """Whether tensors made beside ``like`` can serve later calls: nobody traces, and no CUDA graph owns them."""
-    traced = (
-        torch.compiler.is_compiling()
-        or is_transformed()
-        or torch.is_inference_mode_enabled()
-        or torch._C._len_torch_dispatch_stack() > 0  # pyright: ignore[reportPrivateUsage]
-    )
-    return like.is_cpu and type(like) in (Tensor, Parameter) and not traced
 
 
 def _numbers_of(
