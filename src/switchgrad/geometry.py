@@ -199,6 +199,25 @@ def window_of(numbers: Sequence[int]) -> Window:
     )
 
 
+def fitting(
+    dims: int,
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None,
+    padding: Padding,
+    dilation: IntOrTuple,
+    ceil_mode: bool,
+    input_size: Sequence[int],
+) -> Window:
+    """The `window` of these arguments, which is known to fit into an input of ``input_size``.
+
+    >>> fitting(2, 3, 2, 1, 1, False, (112, 112)).stride
+    (2, 2)
+    """
+    result = window(dims, kernel_size, stride, padding, dilation, ceil_mode, input_size)
+    result.output_size(input_size)
+    return result
+
+
 def remembered(plan: Callable[..., R]) -> Callable[..., R]:
     """Keep what ``plan`` makes of an input's shape and the arguments of a call: making it takes longer than pooling
     a small map.

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from switchgrad.geometry import Window, window_of
 from switchgrad.kernels import native
-from switchgrad.kernels.schema import LIBRARY
+from switchgrad.kernels.schema import LIBRARY, operator
 from switchgrad.ops.avg_pool.reference import wide
 from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
 from switchgrad.ops.max_pool.reference import cells, flat
 from switchgrad.ops.max_pool.registration import max_pool_values_shapes
-from switchgrad.ops.routing import is_transformed, is_watched
+from switchgrad.ops.routing import Taped, is_transformed, is_watched
 
+_LP_POOL, _LP_POOL_SPREAD = operator("lp_pool"), operator("lp_pool_spread")
 _PRODUCTS = (0.5, 1.0, 2.0)  # of which the root is one as well
 Steps = Callable[[Tensor, float], Tensor]
 
@@ -41,13 +42,13 @@ def norms(input: Tensor, p: float, window: Window, steps: Steps) -> Tensor:
     """The p-norm of each window; ``steps`` does the same with differentiable operators."""
     if is_watched(input):
         return _Norms.apply(input, p, window, steps)
-    return torch.ops.switchgrad.lp_pool(input, p, window.numbers)
+    return _LP_POOL(input, p, window.numbers)
 
 
-class _Norms(torch.autograd.Function):
+class _Norms(Taped):
     @staticmethod
     def forward(ctx: Any, input: Tensor, p: float, window: Window, steps: Steps) -> Tensor:  # pyright: ignore
-        values = torch.ops.switchgrad.lp_pool(input, p, window.numbers)
+        values = _LP_POOL(input, p, window.numbers)
         ctx.p, ctx.window, ctx.steps = p, window, steps
         ctx.save_for_backward(input, values)
         return values
@@ -58,7 +59,7 @@ class _Norms(torch.autograd.Function):
         if torch.is_grad_enabled():  # somebody will differentiate the gradient
             again = ctx.steps(input, ctx.p)
             return torch.autograd.grad(again, input, grad, create_graph=True)[0], None, None, None
-        spread = torch.ops.switchgrad.lp_pool_spread(grad, input, values, ctx.p, ctx.window.numbers)
+        spread = _LP_POOL_SPREAD(grad, input, values, ctx.p, ctx.window.numbers)
         return spread, None, None, None
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding, window
+from switchgrad.geometry import IntOrTuple, Padding, Window, fitting, remembered
 from switchgrad.ops import lp_fused
 from switchgrad.ops.avg_pool import sum_pool1d, sum_pool2d, sum_pool3d
 from switchgrad.ops.avg_pool.reference import wide
-from switchgrad.ops.checks import check_floats, number
+from switchgrad.ops.checks import check_map_of_floats, check_map_tensor, number
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
 
 __all__ = ["lp_pool1d", "lp_pool2d", "lp_pool3d", "lp_root", "lp_terms"]
@@ -109,7 +110,8 @@ def _lp_pool(
     padding: Padding,
     dilation: IntOrTuple,
 ) -> Tensor:
-    check_floats(input, dims, f"lp_pool{dims}d")
+    check_map_tensor(input, "lp_pool", dims)
+    win = _window(dims, input.shape, input.dtype, kernel_size, stride, padding, dilation, ceil_mode)
     p = checked_norm(norm_type)
     if p == math.inf:
         return _MAX[dims](input.abs(), kernel_size, stride, padding, dilation, ceil_mode)
@@ -121,9 +123,22 @@ def _lp_pool(
 
     if not lp_fused.has_kernel(input, p):
         return steps(input, p)
-    win = window(dims, kernel_size, stride, padding, dilation, ceil_mode, input.shape[-dims:])
-    win.output_size(input.shape[-dims:])
     return lp_fused.norms(input, p, win, steps)
+
+
+@remembered
+def _window(
+    dims: int,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    kernel_size: IntOrTuple,
+    stride: IntOrTuple | None,
+    padding: Padding,
+    dilation: IntOrTuple,
+    ceil_mode: bool,
+) -> Window:
+    check_map_of_floats(shape, dtype, dims, f"lp_pool{dims}d")
+    return fitting(dims, kernel_size, stride, padding, dilation, ceil_mode, shape[-dims:])
 
 
 def checked_norm(norm_type: float) -> float:

@@ -8,9 +8,9 @@ from typing import TypeAlias
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, window
-from switchgrad.ops.checks import check_tensor, integers
-from switchgrad.ops.max_pool import check_input
+from switchgrad.geometry import IntOrTuple, remembered, window
+from switchgrad.ops.checks import check_map_tensor, check_tensor, integers
+from switchgrad.ops.max_pool import check_map_of_numbers
 from switchgrad.ops.placed import PlacedSwitches
 from switchgrad.ops.switches import Switches
 from switchgrad.ops.unpooling import unpool_by_indices
@@ -95,15 +95,14 @@ def _max_unpool(
     padding: IntOrTuple,
     output_size: Sequence[int] | None,
 ) -> Tensor:
-    check_input(input, dims)
+    check_map_tensor(input, "max_pool", dims)
+    check_map_of_numbers(input.shape, input.dtype, dims)
     if isinstance(indices, (Switches, PlacedSwitches)):
         return _from_switches(dims, input, indices, output_size)
     check_tensor(indices, "indices")
     if kernel_size is None:
         raise GeometryError("kernel_size is missing; it is needed with indices (Switches know their own window)")
-    return unpool_by_indices(
-        input, indices, _output_size(dims, input.shape[-dims:], kernel_size, stride, padding, output_size)
-    )
+    return unpool_by_indices(input, indices, _output_size(dims, input.shape, kernel_size, stride, padding, output_size))
 
 
 def _from_switches(dims: int, input: Tensor, switches: AnySwitches, output_size: Sequence[int] | None) -> Tensor:
@@ -118,26 +117,27 @@ def _from_switches(dims: int, input: Tensor, switches: AnySwitches, output_size:
     return switches.unpool(input)
 
 
+@remembered
 def _output_size(
     dims: int,
-    pooled: Sequence[int],
+    shape: Sequence[int],
     kernel_size: IntOrTuple,
     stride: IntOrTuple | None,
     padding: IntOrTuple,
     output_size: Sequence[int] | None,
-) -> list[int]:
+) -> tuple[int, ...]:
     win = window(dims, kernel_size, stride, padding)
-    usual = [
+    usual = tuple(
         (places - 1) * s + r - begin - end
-        for places, s, r, (begin, end) in zip(pooled, win.stride, win.kernel_size, win.padding, strict=True)
-    ]
+        for places, s, r, (begin, end) in zip(shape[-dims:], win.stride, win.kernel_size, win.padding, strict=True)
+    )
     if output_size is None:
         return usual
-    wanted = integers(output_size, "output_size", dims)[-dims:]
+    wanted = tuple(integers(output_size, "output_size", dims)[-dims:])
     fits = len(output_size) >= dims and all(abs(w - u) < s for w, u, s in zip(wanted, usual, win.stride, strict=True))
     if not fits:
         raise GeometryError(
             f"output_size is {tuple(output_size)}; each of its last {dims} entries must lie less than the stride "
-            f"{win.stride} from {tuple(usual)}"
+            f"{win.stride} from {usual}"
         )
     return wanted

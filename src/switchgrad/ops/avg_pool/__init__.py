@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding, Window, remembered, window
+from switchgrad.geometry import IntOrTuple, Padding, Window, fitting, remembered
 from switchgrad.kernels.schema import operator
 from switchgrad.ops import linear_maps
 from switchgrad.ops.avg_pool import registration as registration  # what the operators mean on every device
@@ -255,7 +255,5 @@ def _pooling(
 ) -> AveragePooling:
     """The averages of windows that are known to fit into an input of this shape and type."""
     check_map_of_floats(shape, dtype, dims, f"{name}{dims}d")
-    size = shape[-dims:]
-    win = window(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
-    win.output_size(size)
+    win = fitting(dims, kernel_size, stride, padding, dilation, ceil_mode, shape[-dims:])
     return AveragePooling(win, count_include_pad, float(divisor))

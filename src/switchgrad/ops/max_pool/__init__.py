@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.geometry import IntOrTuple, Padding, Window, remembered, window
+from switchgrad.geometry import IntOrTuple, Padding, Window, fitting, remembered
 from switchgrad.ops.checks import check_map_tensor, check_tensor
 from switchgrad.ops.max_pool import registration as registration  # what the operators mean on every device
 from switchgrad.ops.max_pool.autograd import pool, pool_with_codes
@@ -162,10 +162,7 @@ def _window(
 ) -> Window:
     """The window, which is known to fit into an input of this shape and type."""
     check_map_of_numbers(shape, dtype, dims)
-    size = shape[-dims:]
-    win = window(dims, kernel_size, stride, padding, dilation, ceil_mode, size)
-    win.output_size(size)
-    return win
+    return fitting(dims, kernel_size, stride, padding, dilation, ceil_mode, shape[-dims:])
 
 
 def check_input(input: Tensor, dims: int) -> None:

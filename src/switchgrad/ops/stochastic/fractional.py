@@ -181,7 +181,9 @@ def _fractional(
         _torchs(kernel, places, numbers) if mode == "pseudorandom" and _torch_takes(size, kernel, places) else None
     )
     if winners is not None and not return_switches and not is_watched(input):
-        values, indices = (in_layout_of(input, t) for t in winners(input))
+        values, indices = winners(input)
+        if not input.is_contiguous():
+            values, indices = in_layout_of(input, values), in_layout_of(input, indices)
         return (values, indices) if return_indices else values
     rule = _random_starts if mode == "random" else _pseudorandom_starts
     # PyTorch's samples count the axes of a picture from the right, those of a volume from the left.
