@@ -14,10 +14,10 @@ import switchgrad
 ours, theirs = switchgrad.ops, torch.nn.functional
 Function = Callable[[Tensor], Tensor]
 
-CALL_MS = 0.04
+CALL_MS = 0.03
 CALL = (
-    "the call through Python's autograd: an autograd function takes 0.007 ms and an operator behind it 0.006, where "
-    "PyTorch's whole call takes 0.003; backward 0.018 more; up to twice that where large tensors emptied the caches"
+    "the call through Python's autograd: an autograd function takes 0.005 ms and an operator behind it 0.004, where "
+    "PyTorch's whole call takes 0.003; backward 0.009 more; up to twice that where large tensors emptied the caches"
 )
 EQUAL = "equal within the noise"
 COPY = "as fast as a copy of the bytes: memory is the limit"
