@@ -95,6 +95,29 @@ def test_soft_pool_at_extremes() -> None:
     assert not ops.soft_pool1d(torch.tensor([[60000.0, -60000.0]], dtype=torch.float16), 2).isnan()
 
 
+@pytest.mark.parametrize("far", [30.0, 45.0, -70.0, 200.0, 3e38])
+def test_attention_is_the_same_beside_a_far_value(far: float) -> None:
+    """Small exponents are summed as they are, others about the largest of each window; both say the same."""
+    generator = torch.Generator().manual_seed(3)
+    x = (8 * torch.randn(1, 2, 7, 6, generator=generator)).clamp(-20, 20)
+    spoilt = x.clone()
+    spoilt[0, 1, 0, 0] = far
+    window = {"kernel_size": 3, "stride": 2, "padding": 1}
+    for pool in (ops.soft_pool2d, lambda t, **w: ops.lip_pool2d(x, t, **w)):
+        found = []
+        for given in (x, spoilt):
+            leaf = given.clone().requires_grad_()
+            y = pool(leaf, **window)
+            found.append((y, torch.autograd.grad(y.square().sum(), leaf)[0]))
+        for mine, other in zip(*found, strict=True):
+            torch.testing.assert_close(mine[:, 0], other[:, 0], rtol=1e-5, atol=1e-5)
+
+
+def test_importance_leaves_out_what_is_infinitely_small() -> None:
+    x = torch.tensor([[-torch.inf, 2.0, 1.0, 3.0]])
+    assert ops.lip_pool1d(x, torch.zeros(1, 4), 2).tolist() == [[1.0, 2.0]]
+
+
 # ---- general -----------------------------------------------------------------------------------------------------
 
 

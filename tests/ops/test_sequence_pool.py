@@ -64,6 +64,13 @@ def test_k_max_keeps_the_order_and_the_earlier_of_equals(k: int) -> None:
     assert gradcheck(lambda t: ops.k_max_pool(t, min(k, 6)), distinct)
 
 
+def test_k_max_of_nan_beside_ties() -> None:
+    """A NaN in one row and one too many of equal values in another do not make up for each other."""
+    nan = torch.nan
+    x = torch.tensor([[nan, 1.0, 2.0, 3.0], [5.0, 5.0, 5.0, 0.0], [nan, nan, nan, 1.0]])
+    assert ops.k_max_pool(x, 2, return_indices=True)[1].tolist() == [[0, 3], [0, 1], [0, 1]]
+
+
 def test_chunks_and_ranges() -> None:
     x = torch.randn(2, 3, 10)
     assert torch.equal(ops.chunk_max_pool(x, 5), x.unflatten(-1, (5, 2)).amax(-1))

@@ -16,6 +16,7 @@ from switchgrad.ops.exporting import stable_sort
 from switchgrad.ops.global_pool import global_lp_pool, global_max_pool
 from switchgrad.ops.lp_pool import checked_norm
 from switchgrad.ops.max_pool import DTYPES, max_pool1d
+from switchgrad.ops.window_sums import may_be_read
 
 __all__ = [
     "avg_over_time",
@@ -127,11 +128,19 @@ def k_max_pool(input: Tensor, k: int, *, return_indices: bool = False) -> Tensor
             f"k is {k} for an input of shape {tuple(input.shape)}; give 1 to {input.shape[-1] if input.dim() else 0}, "
             "the length of its last axis"
         )
-    # Not topk: it may keep any of several equal values.
-    order = stable_sort(input.detach(), descending=True).indices
-    indices = order[..., :k].sort(dim=-1).values
+    indices = _greatest(input.detach(), k).sort(dim=-1).values
     values = input.gather(-1, indices)
     return (values, indices) if return_indices else values
+
+
+def _greatest(input: Tensor, k: int) -> Tensor:
+    """Where the k largest stand, the earlier of equal ones."""
+    if may_be_read(input):
+        values, places = input.topk(k)
+        # It may keep any of several equal values; where no more than k are as large as the least, it had no choice.
+        if input.numel() - int((input < values[..., -1:]).sum()) == places.numel():
+            return places
+    return stable_sort(input, descending=True).indices[..., :k]
 
 
 def dynamic_k(layer: int, layers: int, length: int, k_top: int) -> int:

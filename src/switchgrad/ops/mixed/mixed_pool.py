@@ -7,8 +7,9 @@ from torch import Tensor
 from switchgrad.geometry import IntOrTuple, Padding, Window
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.max_pool.autograd import pool
-from switchgrad.ops.mixed.parameters import masks, proportions
-from switchgrad.ops.windows import cells, checked_window, wide, windows
+from switchgrad.ops.mixed.parameters import filtered, masks, proportions
+from switchgrad.ops.window_sums import window_means
+from switchgrad.ops.windows import checked_window, wide
 
 
 def mixed_pool2d(
@@ -158,15 +159,11 @@ def gated_pool3d(
 
 
 def _gate(input: Tensor, gate: Tensor, win: Window) -> Tensor:
-    laid = windows(wide(input), win)
-    return (laid * masks("gate", gate, input, win)).sum(-1).sigmoid()
+    return filtered(wide(input), masks("gate", gate, input, win), win).sigmoid()
 
 
 def _mixed(input: Tensor, share: Tensor, win: Window) -> Tensor:
-    total = windows(wide(input), win).sum(-1)
-    inside = wide(input).new_ones((1, *input.shape[-win.dims :]))
-    count = sum((cell for _, cell in cells(inside, win)), start=inside.new_zeros(()))
-    average = total / count
+    average = window_means(wide(input), win)
     # Written so that both kinds come out exactly where the share is 0 or 1.
     mixed = share * wide(pool(input, win)) + (1 - share) * average
     return in_layout_of(input, mixed.to(input.dtype))

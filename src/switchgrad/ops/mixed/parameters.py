@@ -8,7 +8,7 @@ from torch import Tensor
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import Window
 from switchgrad.ops.checks import check_tensor, number
-from switchgrad.ops.windows import wide
+from switchgrad.ops.windows import cells, wide
 
 
 def proportions(mixing: Tensor | float, input: Tensor, win: Window) -> Tensor:
@@ -27,6 +27,14 @@ def masks(name: str, weights: Tensor, input: Tensor, win: Window) -> Tensor:
     flat = weights.to(wide(input)).flatten(-win.dims)
     lead = _shared(name, flat[..., 0], input, win)
     return flat.reshape(*lead.shape, flat.shape[-1])
+
+
+def filtered(x: Tensor, mask: Tensor, win: Window) -> Tensor:
+    """The sum of each window under a mask. Cell by cell: sums over axes as short as a window take longer."""
+    total = x.new_zeros(())
+    for offset, cell in cells(x, win):
+        total = total + cell * mask[..., offset]
+    return total
 
 
 def _shared(name: str, given: Tensor, input: Tensor, win: Window) -> Tensor:

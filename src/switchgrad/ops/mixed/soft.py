@@ -9,6 +9,7 @@ from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
 from switchgrad.ops.checks import check_tensor
 from switchgrad.ops.layout import in_layout_of
+from switchgrad.ops.window_sums import MOST_EXPONENT, may_be_read, window_sums
 from switchgrad.ops.windows import checked_window, wide, windows
 
 
@@ -26,7 +27,8 @@ def soft_pool2d(
 
     .. math:: y = \sum_i w_i x_i, \quad w_i = e^{x_i} / \sum_j e^{x_j}
 
-    The sums are those of the paper, a map at a time; the largest value is taken off first, so nothing overflows. Padded
+    The sums are those of the paper, a map at a time; where values are beyond 40 or -40, the largest of each window is
+    taken off first, so nothing overflows. Padded
     cells take no part. A value of -inf has weight 0; where a window holds nothing else, or NaN or +inf, it gives NaN.
 
     Backward: :math:`\partial y / \partial x_i = w_i (1 + x_i - y)`. Raises `GeometryError` for shapes and windows that
@@ -157,8 +159,18 @@ def _expanded(logits: Tensor, input: Tensor) -> Tensor:
 
 
 def _attention(input: Tensor, logits: Tensor, win: Window) -> Tensor:
-    weights = windows(wide(logits), win, -torch.inf).softmax(-1)
-    laid = windows(wide(input), win)
+    x, z = wide(input), wide(logits)
+    if may_be_read(x, z) and _is_tame(x, z):
+        weights = z.exp()
+        return in_layout_of(input, (window_sums(weights * x, win) / window_sums(weights, win)).to(input.dtype))
+    weights = windows(z, win, -torch.inf).softmax(-1)
+    laid = windows(x, win)
     # 0 times -inf is NaN, and so is its gradient: what has no weight is taken out of the sum before.
     laid = torch.where(laid == -torch.inf, 0, laid)
     return in_layout_of(input, (weights * laid).sum(-1).to(input.dtype))
+
+
+def _is_tame(x: Tensor, z: Tensor) -> bool:
+    """Whether no exponential overflows or vanishes beside another, and no -inf is to be left out."""
+    least, most = z.detach().aminmax()
+    return bool(torch.maximum(-least, most) < MOST_EXPONENT) and (x is z or bool(x.detach().min() > -torch.inf))

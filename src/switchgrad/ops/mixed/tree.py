@@ -8,8 +8,8 @@ from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
 from switchgrad.ops.checks import check_tensor
 from switchgrad.ops.layout import in_layout_of
-from switchgrad.ops.mixed.parameters import masks
-from switchgrad.ops.windows import checked_window, wide, windows
+from switchgrad.ops.mixed.parameters import filtered, masks
+from switchgrad.ops.windows import checked_window, wide
 
 
 def tree_pool2d(
@@ -97,15 +97,13 @@ def _tree(input: Tensor, leaves: Tensor, gates: Tensor, win: Window) -> Tensor:
         raise GeometryError(
             f"there are {count} leaves and {gates.shape[0]} gates; a tree has 1, 2, 4, 8 ... leaves and one gate fewer"
         )
-    laid = windows(wide(input), win)
-
-    def filtered(name: str, weights: Tensor) -> Tensor:
-        return (laid * masks(name, weights, input, win)).sum(-1)
-
-    level = [filtered("leaves", leaf) for leaf in leaves]
+    x = wide(input)
+    level = [filtered(x, masks("leaves", leaf, input, win), win) for leaf in leaves]
     while len(level) > 1:
         inner = len(level) // 2
-        shares = [filtered("gates", gate).sigmoid() for gate in gates[inner - 1 : 2 * inner - 1]]
+        shares = [
+            filtered(x, masks("gates", gate, input, win), win).sigmoid() for gate in gates[inner - 1 : 2 * inner - 1]
+        ]
         level = [
             share * left + (1 - share) * right
             for share, left, right in zip(shares, level[::2], level[1::2], strict=True)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from switchgrad.errors import GeometryError
+from switchgrad.ops import linear_maps
 from switchgrad.ops.checks import check_tensor
+from switchgrad.ops.filter_pool import REPLICATE, Filter, products
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.windows import check_floats, wide
 
@@ -180,8 +183,13 @@ def _filtered(x: Tensor, taps: Tensor, axis: int) -> Tensor:
     x = x.movedim(axis, -1)
     lead = x.shape[:-1]
     laid = functional.pad(x.reshape(math.prod(lead), 1, x.shape[-1]), (side, side + x.shape[-1] % 2), mode="replicate")
-    laid = laid.reshape(*lead, laid.shape[-1]).unfold(-1, taps.shape[0], 2)
-    return (laid * taps).sum(-1).movedim(-1, axis)
+    laid = laid.reshape(*lead, laid.shape[-1])
+    reach = laid.shape[-1] - taps.shape[0] + 1
+    # Tap by tap: sums over an axis as short as a filter take several times as long.
+    found = taps[0] * laid[..., 0:reach:2]
+    for i in range(1, taps.shape[0]):
+        found = found + taps[i] * laid[..., i : i + reach : 2]
+    return found.movedim(-1, axis)
 
 
 def _bands(dims: int, input: Tensor, low: Tensor | None, high: Tensor | None, name: str = "wavelet_bands") -> Tensor:
@@ -198,11 +206,26 @@ def _bands(dims: int, input: Tensor, low: Tensor | None, high: Tensor | None, na
 
 def _low(dims: int, input: Tensor, low: Tensor | None) -> Tensor:
     check_floats(f"wavelet_pool{dims}d", input, dims)
+    if low is None:
+        return linear_maps.apply(input, _haar(dims, input.shape[-dims:]))
     x = wide(input)
     taps = _filter(low, (1, 1), x)
     for axis in range(-dims, 0):
         x = _filtered(x, taps, axis)
     return in_layout_of(input, x.to(input.dtype))
+
+
+def _haar(dims: int, size: Sequence[int]) -> Filter:
+    """The low band of Haar's filters as sums of windows; odd sizes go on with their last value."""
+    return Filter(
+        weights=products([[0.5**0.5] * 2] * dims),
+        kernel_size=(2,) * dims,
+        stride=(2,) * dims,
+        before=(0,) * dims,
+        dilation=(1,) * dims,
+        places=tuple((h + 1) // 2 for h in size),
+        border=REPLICATE,
+    )
 
 
 def _ldw(dims: int, input: Tensor, low: Tensor, high: Tensor) -> Tensor:
