@@ -49,6 +49,7 @@ bench: $(VENV)/built  ## Measure every operator and a training step against its 
 	@$(BIN)/python benchmarks/pool_family.py
 	@$(BIN)/python benchmarks/weighted_pool.py
 	@$(BIN)/python benchmarks/regions.py
+	@$(BIN)/python benchmarks/other_pools.py
 	@$(BIN)/python benchmarks/fused.py
 	@$(BIN)/python benchmarks/conv_pool.py
 	@$(BIN)/python benchmarks/convolution.py

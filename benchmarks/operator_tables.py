@@ -83,6 +83,32 @@ WEIGHTED_POOL = Table(
 )
 
 
+def other_row(row: dict[str, Any]) -> list[str]:
+    return [
+        row["case"],
+        row["memory"],
+        ms(row["forward_ms"]),
+        ms(row["composition_ms"]),
+        ratio(row["times_composition"], 1),
+        ms(row["backward_ms"]),
+        ms(row["composition_backward_ms"]),
+        ratio(row["times_composition_backward"], 1),
+        f"{row['kept_mib']:.1f}",
+        f"{row['composition_kept_mib']:.1f}",
+        row["reason"] or "",
+    ]
+
+
+OTHER_POOLS = Table(
+    "Members that PyTorch does not have, milliseconds: against the few lines of PyTorch that one would write for "
+    "each (`benchmarks/compositions.py`), and how many times as fast we are (**bold** where it falls short); kept: "
+    "MiB that autograd keeps between forward and backward, ours and the composition's",
+    "case | memory | forward | composition | vs composition | backward | composition  | vs composition  | kept | "
+    "composition keeps | why",
+    other_row,
+)
+
+
 def regions_row(row: dict[str, Any]) -> list[str]:
     back = row["times_composition_backward"]
     return [
@@ -209,6 +235,7 @@ TABLES = {
     "pool": POOL,
     "pool_family": POOL_FAMILY,
     "weighted_pool": WEIGHTED_POOL,
+    "other_pools": OTHER_POOLS,
     "regions": REGIONS,
     "fused": FUSED,
     "conv_pool": CONV_POOL,

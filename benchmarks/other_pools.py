@@ -26,7 +26,16 @@ from switchgrad import ops
 
 Function = Callable[[Tensor], Tensor]
 DRAWS = "each window's number is drawn from its place and a seed, the same in every layout; PyTorch's generator runs on"
-STABLE = "the largest of each window or map is taken off before a power or an exponential; the composition overflows"
+STABLE = "cells are divided by the largest of their map before the power is taken; the composition overflows"
+STEPS = "windows are summed cell by cell in steps of PyTorch's; the composition's convolution takes one pass each way"
+POWERS = "powers of any exponent cell by cell; PyTorch takes third powers as products"
+ABOUT = "deviations are taken about the mean of each window, whose cells are laid out; the composition cancels"
+BANDS = "learned filters axis by axis, each band a tensor of its own; the composition has one convolution"
+ZEROS = "zeros are looked for before logarithms; the composition makes NaN of a zero"
+TIMES = "values are multiplied by m, which is 1 here, in a pass of its own"
+WINNERS = "the winner is noted forward; the composition looks for it backward, which takes several times as long"
+EDGES = "a look whether equal values stand at the edge, as the earlier are kept; the composition keeps any of them"
+PADDING = "what padding holds, NaN too, is taken out; the composition multiplies it by 0"
 
 
 @dataclass(frozen=True)
@@ -67,19 +76,22 @@ def in_windows() -> list[Case]:
     for shape in (EARLY, LATE):
         logits = 2 * draws(3, *shape)
         found += [
-            Case("soft 2/2", shape, lambda x: ops.soft_pool2d(x, 2), by_hand.soft, why=STABLE),
+            Case("soft 2/2", shape, lambda x: ops.soft_pool2d(x, 2), by_hand.soft),
             Case("lip 2/2", shape, lambda x, z=logits: ops.lip_pool2d(x, z, 2), lambda x, z=logits: by_hand.lip(x, z)),
             Case("mixed 2/2", shape, lambda x: ops.mixed_pool2d(x, 0.3, 2), lambda x: by_hand.mixed(x, 0.3)),
-            Case("gated 2/2", shape, lambda x: ops.gated_pool2d(x, gate, 2), lambda x: by_hand.gated(x, gate)),
+            Case(
+                "gated 2/2", shape, lambda x: ops.gated_pool2d(x, gate, 2), lambda x: by_hand.gated(x, gate), why=STEPS
+            ),
             Case(
                 "tree 2/2",
                 shape,
                 lambda x: ops.tree_pool2d(x, leaves, gate[None], 2),
                 lambda x: by_hand.tree(x, leaves, gate),
+                why=STEPS,
             ),
             Case("max-min 2/2", shape, lambda x: ops.max_min_pool2d(x, 2), by_hand.max_min),
-            Case("lp 3 2/2", shape, lambda x: ops.lp_pool2d(x, 3, 2), lambda x: by_hand.lp(x, 3)),
-            Case("gamma 2/2", shape, lambda x: ops.gamma_pool2d(x, 2), by_hand.gamma, positive=True),
+            Case("lp 3 2/2", shape, lambda x: ops.lp_pool2d(x, 3, 2), lambda x: by_hand.lp(x, 3), why=POWERS),
+            Case("gamma 2/2", shape, lambda x: ops.gamma_pool2d(x, 2), by_hand.gamma, positive=True, why=ABOUT),
             Case(
                 "weibull 2/2, shape 2",
                 shape,
@@ -99,6 +111,7 @@ def in_windows() -> list[Case]:
                 shape,
                 lambda x: ops.ldw_pool2d(x, torch.tensor([0.5, 0.5]), torch.tensor([0.5, -0.5])),
                 by_hand.ldw,
+                why=BANDS,
             ),
         ]
     return found
@@ -161,16 +174,16 @@ def whole_maps() -> list[Case]:
                 lambda x, n=size: ops.dft_magnitude_pool2d(x, n),
                 lambda x, n=size: by_hand.dft_magnitude(x, n),
             ),
-            Case("entropy", shape, ops.global_entropy_pool, by_hand.entropy, positive=True),
+            Case("entropy", shape, ops.global_entropy_pool, by_hand.entropy, positive=True, why=ZEROS),
             Case("gem 3", shape, ops.gem_pool, by_hand.gem, positive=True, why=STABLE),
-            Case("expectation", shape, ops.expectation_pool, by_hand.expectation),
+            Case("expectation", shape, ops.expectation_pool, by_hand.expectation, why=TIMES),
             Case("spatial pyramid 4 2 1", shape, ops.spatial_pyramid_pool, by_hand.spatial_pyramid),
-            Case("maxout 2", shape, ops.maxout, by_hand.maxout),
+            Case("maxout 2", shape, ops.maxout, by_hand.maxout, why=WINNERS),
             Case("loss max", (shape[0], *shape[2:]), ops.loss_max_pool, by_hand.loss_max, positive=True),
         ]
     return [
         *found,
-        Case("group p4", (16, 32, 4, 28, 28), lambda x: ops.group_pool(x, "p4"), lambda x: x.amax(2)),
+        Case("group p4", (16, 32, 4, 28, 28), lambda x: ops.group_pool(x, "p4"), lambda x: x.amax(2), why=WINNERS),
         Case(
             "vlad of 64",
             (16, 196, 64),
@@ -185,8 +198,8 @@ def over_time() -> list[Case]:
     mask = torch.arange(SIGNAL[2]) < lengths[:, None]
     alpha, logits = draws(9, SIGNAL[1]), draws(10, 32, 128)
     return [
-        Case("soft 2/2", SIGNAL, lambda x: ops.soft_pool1d(x, 2), by_hand.soft1d, why=STABLE),
-        Case("k-max 8", SIGNAL, lambda x: ops.k_max_pool(x, 8), lambda x: by_hand.k_max(x, 8)),
+        Case("soft 2/2", SIGNAL, lambda x: ops.soft_pool1d(x, 2), by_hand.soft1d),
+        Case("k-max 8", SIGNAL, lambda x: ops.k_max_pool(x, 8), lambda x: by_hand.k_max(x, 8), why=EDGES),
         Case("chunk max 7", SIGNAL, lambda x: ops.chunk_max_pool(x, 7), lambda x: by_hand.chunk_max(x, 7)),
         Case(
             "max over time, masked",
@@ -199,6 +212,7 @@ def over_time() -> list[Case]:
             SIGNAL,
             lambda x: ops.avg_over_time(x, mask=mask),
             lambda x: (x * mask[:, None]).sum(-1) / mask.sum(-1)[:, None],
+            why=PADDING,
         ),
         Case(
             "autopool",

@@ -34,7 +34,7 @@ def cluster_pool(input: Tensor, logits: Tensor) -> Tensor:
     _check(input, logits)
     x = wide(input)
     shares = logits.to(x).softmax(0)
-    return (x.unsqueeze(-2) * shares).sum(-1).to(input.dtype)
+    return (x @ shares.t()).to(input.dtype)
 
 
 def auto_pooling_loss(frames: Tensor, logits: Tensor, coherence: float = 1.0) -> Tensor:
@@ -62,9 +62,9 @@ def auto_pooling_loss(frames: Tensor, logits: Tensor, coherence: float = 1.0) ->
         raise GeometryError(f"frames have shape {tuple(frames.shape)}; give (..., T, F) with at least two frames")
     x = wide(frames)
     shares = logits.to(x).softmax(0)
-    pooled = (x.unsqueeze(-2) * shares).sum(-1)
+    pooled = x @ shares.t()
     means = shares / shares.sum(1, keepdim=True)
-    back = (pooled.unsqueeze(-1) * means).sum(-2)
+    back = pooled @ means
     reconstruction = (x - back).square().sum(-1).mean()
     change = pooled.diff(dim=-2).square().sum(-1).mean()
     return torch.add(reconstruction, change, alpha=number(coherence, "coherence"))

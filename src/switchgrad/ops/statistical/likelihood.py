@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, TypeAlias
 
 import torch
@@ -11,6 +12,7 @@ from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
 from switchgrad.ops.checks import number
 from switchgrad.ops.layout import in_layout_of
+from switchgrad.ops.window_sums import MOST_EXPONENT, may_be_read, window_means
 from switchgrad.ops.windows import checked_window, wide, windows
 
 Statistic: TypeAlias = Literal["shape", "scale"]
@@ -198,9 +200,18 @@ def _gamma(input: Tensor, win: Window, statistic: str, eps: float) -> Tensor:
 
 
 def _weibull(input: Tensor, win: Window, shape: float | None, statistic: str, eps: float) -> Tensor:
-    x, inside = _positive(input, win, statistic, eps)
     if shape is not None and not number(shape, "shape") > 0:
         raise GeometryError(f"shape is {shape}; a Weibull distribution has a positive one")
+    if (
+        shape is not None
+        and statistic == "scale"
+        and number(eps, "eps") > 0
+        and may_be_read(input)
+        and _is_tame(input, shape, eps)
+    ):
+        mean = window_means(wide(input).clamp_min(eps).pow(shape), win)
+        return in_layout_of(input, mean.pow(1 / shape).to(input.dtype))
+    x, inside = _positive(input, win, statistic, eps)
     # Divided by the largest, powers do not overflow.
     largest = x.detach().amax(-1, keepdim=True)
     logs, inside = (x / largest).log(), inside.expand(x.shape)
@@ -210,6 +221,12 @@ def _weibull(input: Tensor, win: Window, shape: float | None, statistic: str, ep
     mean = ((k * logs).exp() * inside).sum(-1, keepdim=True) / inside.sum(-1, keepdim=True)
     pooled = largest * (mean.log() / k).exp()
     return in_layout_of(input, pooled.squeeze(-1).to(input.dtype))
+
+
+def _is_tame(input: Tensor, shape: float, eps: float) -> bool:
+    """Whether the values may be looked at, and no power of one overflows or vanishes beside another."""
+    most = float(input.detach().max()) if may_be_read(input) else math.inf
+    return most < math.inf and shape * max(-math.log(eps), math.log(max(most, eps))) < MOST_EXPONENT
 
 
 def _shape(logs: Tensor, inside: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Window, window
+from switchgrad.ops import linear_maps
+from switchgrad.ops.avg_pool import AveragePooling
 from switchgrad.ops.checks import integers
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.windows import check_floats, per_axis, wide, without_autocast
@@ -197,14 +199,20 @@ def _avg_unpool(
     win = window(dims, kernel_size, stride, padding)
     size = _output_size(input.shape[-dims:], win, output_size)
     y = wide(input)
-    total = _spread(y.reshape(math.prod(y.shape[:-dims]), 1, *y.shape[-dims:]), win, size)
-    count = _spread(y.new_ones((1, 1, *y.shape[-dims:])), win, size)
-    mean = torch.where(count > 0, total / count.clamp_min(1), 0)
-    return in_layout_of(input, mean.reshape(*y.shape[:-dims], *size).to(input.dtype))
+    total = _spread(y, win, size, linear_maps.lies_channels_last(input, dims))
+    if any(s < r for s, r in zip(win.stride, win.kernel_size, strict=True)):
+        count = _spread(y.new_ones((1, *y.shape[-dims:])), win, size, False)
+        total = torch.where(count > 0, total / count.clamp_min(1), 0)
+    return in_layout_of(input, total.to(input.dtype))
 
 
-def _spread(pooled: Tensor, win: Window, size: Sequence[int]) -> Tensor:
+def _spread(pooled: Tensor, win: Window, size: Sequence[int], channels_last: bool) -> Tensor:
     """The sum of the windows' values at each cell."""
+    places = pooled.shape[-win.dims :]
+    if tuple(win.output_size(size)) == tuple(places):
+        return linear_maps.adjoint(pooled, AveragePooling(win, True, 1), tuple(size), channels_last)
+    lead = pooled.shape[: -win.dims]
+    pooled = pooled.reshape(math.prod(lead), 1, *places)
     ones = pooled.new_ones((1, 1, *win.kernel_size))
     with without_autocast(pooled):
         laid = _TRANSPOSED[win.dims](pooled, ones, stride=win.stride)
@@ -212,7 +220,7 @@ def _spread(pooled: Tensor, win: Window, size: Sequence[int]) -> Tensor:
     for axis in reversed(range(win.dims)):
         begin = win.padding[axis][0]
         pads += [-begin, size[axis] + begin - laid.shape[axis + 2]]
-    return functional.pad(laid, pads)
+    return functional.pad(laid, pads).reshape(*lead, *size)
 
 
 def _output_size(places: Sequence[int], win: Window, output_size: Sequence[int] | None) -> tuple[int, ...]:
