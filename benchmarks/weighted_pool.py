@@ -29,8 +29,8 @@ Function = Callable[[Tensor], Tensor]
 CONVOLUTIONS = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 SMALL = "so few cells that the calls through Python are most of the time"
 OTHER = "faster is a convolution of a tensor in the other layout, where channels fill the lanes"
-NARROW = "planar maps of short rows are turned over and back, which takes two thirds of the time"
-PASSES = "the sums are one pass and coefficient and bias another; the convolution has one"
+SHORT = "the sums are one pass, in which rows of 14 fill half a vector, coefficient and bias others"
+PASSES = "the sums are one pass, coefficient and bias two more over the pooled maps; the convolution has one"
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,8 @@ def why(case: Case, made: dict[str, Any]) -> str | None:
     if math.prod(case.shape) < 100_000:
         return SMALL
     if case.kind == "trainable subsampling":
-        return PASSES
-    return NARROW if case.shape[-1] < 16 else OTHER if not case.channels_last else None
+        return SHORT if case.shape[-1] < 16 else PASSES
+    return OTHER if case.dims == 2 and not case.channels_last else None
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:

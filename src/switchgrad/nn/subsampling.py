@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from switchgrad.errors import GeometryError, ModelError
 from switchgrad.geometry import IntOrTuple, window
 from switchgrad.ops import sum_pool1d, sum_pool2d, sum_pool3d
+from switchgrad.ops.routing import is_transformed
 
 __all__ = ["TrainableSubsampling1d", "TrainableSubsampling2d", "TrainableSubsampling3d"]
 
@@ -51,7 +52,8 @@ class _TrainableSubsampling(nn.Module):
         sums = _SUMS[self.dims](input, self.window.kernel_size, self.window.stride)
         each = (self.channels, *[1] * self.dims)
         # Not addcmul, whose forward and backward take up to twice as long over planar maps.
-        return sums * self.coefficient.reshape(each) + self.bias.reshape(each)
+        product, bias = sums * self.coefficient.reshape(each), self.bias.reshape(each)
+        return product + bias if is_transformed() else product.add_(bias)
 
     def extra_repr(self) -> str:
         """The arguments, for ``print(model)``."""
