@@ -19,7 +19,7 @@ from switchgrad.ops.avg_pool.reference import wide
 from switchgrad.ops.layout import empty_in_layout_of, in_layout_of
 from switchgrad.ops.max_pool.reference import cells, flat
 from switchgrad.ops.max_pool.registration import max_pool_values_shapes
-from switchgrad.ops.routing import Taped, is_transformed, is_watched
+from switchgrad.ops.routing import is_transformed, is_watched
 
 _LP_POOL, _LP_POOL_SPREAD = operator("lp_pool"), operator("lp_pool_spread")
 _PRODUCTS = (0.5, 1.0, 2.0)  # of which the root is one as well
@@ -45,7 +45,7 @@ def norms(input: Tensor, p: float, window: Window, steps: Steps) -> Tensor:
     return _LP_POOL(input, p, window.numbers)
 
 
-class _Norms(Taped):
+class _Norms(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: Tensor, p: float, window: Window, steps: Steps) -> Tensor:  # pyright: ignore
         values = _LP_POOL(input, p, window.numbers)

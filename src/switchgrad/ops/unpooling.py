@@ -58,7 +58,7 @@ def _stayed(indices: Tensor, output_size: Sequence[int]) -> Tensor:
     return ((index >= 0) & (last.gather(-1, index.clamp_min(0)) == order)).reshape(indices.shape)
 
 
-class _Pick(Taped):
+class _Pick(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, indices: Tensor, output_size: tuple[int, ...]) -> Tensor:  # pyright: ignore
         ctx.output_size = output_size

@@ -153,7 +153,7 @@ def _route(
     return _placed_max_pool_route(pooled, codes, starts, ends, size, places.kernel_size)
 
 
-class _Route(Taped):
+class _Route(torch.autograd.Function):
     @staticmethod
     def forward(  # pyright: ignore
         ctx: Any,
