@@ -52,6 +52,11 @@ def on_sequence(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tens
     return lambda x: function(x.squeeze(2)).unsqueeze(2)
 
 
+def four_boxes(_: Tensor) -> Tensor:
+    """Rows of x1, y1, x2, y2: the second and the third overlap the first, the fourth lies apart."""
+    return torch.tensor([[[[0.0, 0.0, 4.0, 4.0], [1.0, 0.0, 5.0, 4.0], [0.0, 2.0, 4.0, 6.0], [6.0, 6.0, 8.0, 8.0]]]])
+
+
 def seeded() -> torch.Generator:
     """The generator of the pictures of random pooling."""
     return torch.Generator().manual_seed(1)
@@ -398,6 +403,24 @@ ENTRIES = (
         lambda x: ops.ps_roi_pool(x * BINS_READ, BOX, 2),
     ),
     Entry(
+        "Overlap of boxes: IoU, GIoU, DIoU",
+        ("box_iou", "generalized_box_iou", "distance_box_iou", "box_area"),
+        "Matching proposed boxes to true ones, and, as 1 less an overlap, the loss of a box. The picture's rows are "
+        "boxes.",
+        f"{TESTS}/test_boxes.py",
+        lambda x: ops.box_iou(x[0, 0], x[0, 0].detach()),
+        made=four_boxes,
+    ),
+    Entry(
+        "Non-maximum suppression",
+        ("nms", "batched_nms"),
+        "The end of a detector: of boxes that overlap, the one with the highest score stays. The picture's rows are "
+        "boxes, their scores falling.",
+        f"{TESTS}/test_boxes.py",
+        lambda x: x[0, 0][ops.nms(x[0, 0], torch.tensor([0.9, 0.8, 0.7, 0.6]), 0.4)],
+        made=four_boxes,
+    ),
+    Entry(
         "Max unpooling",
         every("max_unpool"),
         "Decoders and DeconvNet: back to where the winners lay.",
@@ -462,21 +485,15 @@ NOT_POOLING = frozenset(
         "PlacedSwitches",
         "Switches",
         "batch_norm_relu",
-        "batched_nms",
         "bias_relu_dropout",
-        "box_area",
-        "box_iou",
         "conv2d",
         "conv_bias_relu",
         "cross_entropy",
         "cross_entropy_with_gradient",
-        "distance_box_iou",
         "dropout",
-        "generalized_box_iou",
         "global_avg_pool_linear",
         "linear",
         "linear_relu",
         "mlp",
-        "nms",
     )
 )

@@ -16,6 +16,7 @@ from switchgrad import nn  # noqa: E402
 
 LAYERS = {"gem_pool": "GeM", "vlad": "OrderlessPool"}  # the others are called as their operators
 NO_LAYERS = {"auto_pooling_loss", "dynamic_k", "k_means", "loss_max_weights", "windows"}
+NO_LAYERS |= {"box_area", "box_iou", "distance_box_iou", "generalized_box_iou", "nms", "batched_nms"}
 NO_LAYERS |= {f"wavelet_bands{dims}d" for dims in (1, 2, 3)}  # `WaveletPool` keeps the band that pools
 
 

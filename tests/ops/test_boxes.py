@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,15 @@ def test_nms_compiles() -> None:
 def test_refusals(call: Any) -> None:
     with pytest.raises(GeometryError, match="give"):
         call()
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, math.nan])
+def test_thresholds_are_overlaps(threshold: float) -> None:
+    with pytest.raises(GeometryError, match="overlaps go from 0 to 1"):
+        ops.nms(torch.zeros(1, 4), torch.ones(1), threshold)
+
+
+@pytest.mark.parametrize("pool", [ops.roi_align, ops.roi_pool, ops.roi_avg_pool])
+def test_boxes_get_no_gradient(pool: Any) -> None:
+    boxes = torch.tensor([[0.0, 0.0, 0.0, 3.0, 3.0]], requires_grad=True)
+    assert not pool(torch.ones(1, 2, 5, 5), boxes, 2).requires_grad

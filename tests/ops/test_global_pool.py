@@ -133,3 +133,8 @@ def test_compiled() -> None:
 def test_refused_in_words(call: Callable[[], Tensor], words: str) -> None:
     with pytest.raises(GeometryError, match=words):
         call()
+
+
+@pytest.mark.parametrize(("p", "wanted"), [(1.0, math.inf), (3.0, math.inf), (-1.0, 4 / (1 + 1 / 2 + 1 / 3))])
+def test_generalised_means_of_an_infinite_cell(p: float, wanted: float) -> None:
+    assert ops.gem_pool(torch.tensor([[[1.0, 2.0, math.inf, 3.0]]]), p).item() == pytest.approx(wanted)

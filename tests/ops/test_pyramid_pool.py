@@ -86,3 +86,10 @@ def test_orderless_pooling_of_pictures() -> None:
 def test_refused_in_words(call: Any, words: str) -> None:
     with pytest.raises(GeometryError, match=words):
         call()
+
+
+def test_second_derivatives_where_a_cluster_is_empty() -> None:
+    x = torch.randn(1, 5, 3, dtype=torch.float64, requires_grad=True)
+    centres = torch.cat([torch.randn(2, 3, dtype=torch.float64), torch.full((1, 3), 100.0, dtype=torch.float64)])
+    assert torch.autograd.gradgradcheck(lambda x: ops.vlad(x, centres), x)
+    assert ops.vlad(centres[:1].unsqueeze(0), centres[:1]).tolist() == [[0.0] * 3]

@@ -93,3 +93,9 @@ def test_chunks_and_ranges() -> None:
 def test_refused_in_words(call: Any, words: str) -> None:
     with pytest.raises(GeometryError, match=words):
         call(torch.ones(2, 3, 4))
+
+
+@pytest.mark.parametrize("lengths", [[-1, 3], [8, 3]])
+def test_lengths_that_no_sequence_has_are_refused(lengths: list[int]) -> None:
+    with pytest.raises(GeometryError, match=f"lengths go from {min(lengths)} to {max(lengths)}, and the sequences"):
+        ops.avg_over_time(torch.ones(2, 3, 7), lengths=torch.tensor(lengths))

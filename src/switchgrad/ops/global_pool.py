@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -163,6 +164,7 @@ def gem_pool(input: Tensor, p: Tensor | float = 3.0, eps: float = 1e-6, keepdim:
     power = p.reshape(-1, *[1] * len(axes)) if isinstance(p, Tensor) else p
     cells = input.to(wide(input.dtype)).clamp_min(eps)
     largest = cells.detach().amax(axes, keepdim=True)
+    largest = torch.where(largest == math.inf, 1, largest)  # an infinite cell stays what it is
     mean = (cells / largest).pow(power).mean(axes, keepdim=True)
     pooled = (mean.pow(1 / power) * largest).to(input.dtype)
     return pooled if keepdim else pooled.reshape(input.shape[:2])

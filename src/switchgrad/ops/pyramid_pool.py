@@ -103,8 +103,14 @@ def vlad(descriptors: Tensor, codebook: Tensor, alpha: float | None = None, norm
         share = (-number(alpha, "alpha") * far).softmax(-1)
     parts = share.transpose(1, 2) @ x - share.sum(1).unsqueeze(-1) * centres
     if normalise:
-        parts = functional.normalize(functional.normalize(parts, dim=-1).flatten(1), dim=-1)
+        parts = _of_length_1(_of_length_1(parts).flatten(1))
     return parts.flatten(1).to(descriptors.dtype)
+
+
+def _of_length_1(vectors: Tensor) -> Tensor:
+    """As `torch.nn.functional.normalize`, whose second derivative at a zero vector is NaN."""
+    squared = vectors.square().sum(-1, keepdim=True)
+    return vectors / torch.where(squared < 1e-24, 1e-24, squared).sqrt()
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from switchgrad.ops.exporting import stable_sort
 from switchgrad.ops.global_pool import global_lp_pool, global_max_pool
 from switchgrad.ops.lp_pool import checked_norm
 from switchgrad.ops.max_pool import DTYPES, max_pool1d
+from switchgrad.ops.routing import is_mapped
 from switchgrad.ops.window_sums import may_be_read
 
 __all__ = [
@@ -34,8 +35,8 @@ def max_over_time(input: Tensor, *, lengths: Tensor | None = None, mask: Tensor 
     r"""The largest value of each feature over a sequence: was the feature there, at any time?
 
     Shapes: ``input`` is :math:`(N, C, L)`, the result :math:`(N, C)`. Of padded sequences only the valid steps count:
-    give ``lengths``, integers (N), the number of valid steps from the start; or ``mask``, booleans (N, L), True where
-    valid. What lies in the padding, NaN too, has no influence and gets no gradient.
+    give ``lengths``, integers (N) from 0 to L, the number of valid steps from the start; or ``mask``, booleans (N, L),
+    True where valid. What lies in the padding, NaN too, has no influence and gets no gradient.
 
     .. math:: \hat c_{n,c} = \max_{t\ \mathrm{valid}} x_{n,c,t}
 
@@ -185,6 +186,17 @@ def k_range_max_pool(input: Tensor, k: int, stride: IntOrTuple | None = None) ->
     return max_pool1d(input, k, stride, ceil_mode=True)
 
 
+def _check_lengths(lengths: Tensor, steps: int) -> None:
+    """Refuse lengths that the sequences do not have, where looking at them makes nobody wait."""
+    if torch.compiler.is_compiling() or lengths.device.type != "cpu" or is_mapped(lengths) or not lengths.numel():
+        return
+    least, most = (int(n) for n in lengths.aminmax())
+    if least < 0 or most > steps:
+        raise GeometryError(
+            f"lengths go from {least} to {most}, and the sequences have {steps} steps; give 0 to {steps}"
+        )
+
+
 def _valid(input: Tensor, lengths: Tensor | None, mask: Tensor | None, name: str) -> Tensor | None:
     """Booleans (N, 1, L), True where a step counts; None where all do."""
     check_floats(input, 1, name)
@@ -208,4 +220,5 @@ def _valid(input: Tensor, lengths: Tensor | None, mask: Tensor | None, name: str
         raise GeometryError(
             f"lengths have shape {tuple(lengths.shape)} and dtype {lengths.dtype}; give {batch} integers, one each"
         )
+    _check_lengths(lengths, steps)
     return (torch.arange(steps, device=input.device) < lengths.to(input.device).unsqueeze(1)).unsqueeze(1)

@@ -30,7 +30,8 @@ def mixed_pool2d(
     .. math:: y = a \max_i x_i + (1 - a) \tfrac{1}{n} \sum_i x_i
 
     Padded cells take no part: the average is over the n cells inside the input (a window without any gives NaN).
-    Ties: the first maximum. NaN in a window makes it NaN.
+    Ties: the first maximum. NaN in a window makes it NaN, and so does an infinity of which nothing is taken (0 times
+    infinity).
 
     Backward: :math:`a g` to the winner and :math:`(1 - a) g / n` to every cell; the proportion gets g times maximum
     less average. Raises `GeometryError` for shapes and windows that do not fit.

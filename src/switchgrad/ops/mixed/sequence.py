@@ -94,7 +94,8 @@ def expectation_pool(input: Tensor, m: Tensor | float = 1.0, above_mean: bool = 
 
 
 def _expectation(x: Tensor, logits: Tensor) -> Tensor:
-    return (logits.softmax(-1) * x).sum(-1)
+    weights = logits.softmax(-1)
+    return (weights * torch.where(weights == 0, 0, x)).sum(-1)  # nothing of an infinity is nothing
 
 
 def _parameter(given: Tensor | float, name: str, x: Tensor) -> Tensor:

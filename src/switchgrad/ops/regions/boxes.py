@@ -38,7 +38,7 @@ def regions(name: str, input: Tensor, boxes: Boxes, output_size: IntOrTuple) -> 
         raise GeometryError(
             f"the boxes have shape {tuple(table.shape)}; give (K, 5) rows of picture and corners, or a list of (L, 4)"
         )
-    table = table.to(wide(input))
+    table = table.detach().to(wide(input))  # boxes get no gradient
     if is_mapped(table):
         raise GeometryError(
             f"{name} was given boxes that vmap maps; map the features alone, or give the boxes of all in one table"

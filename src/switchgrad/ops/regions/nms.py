@@ -25,7 +25,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     by falling score. A box is removed where its `box_iou` with a box that stays is greater than ``iou_threshold``.
 
     Of equal scores the first box comes first (torchvision leaves it open on CUDA). Exact, deterministic; memory grows
-    with the boxes, not with their square. Not differentiable. Raises `GeometryError` for shapes that do not match.
+    with the boxes, not with their square. Not differentiable. Raises `GeometryError` for shapes that do not match and
+    for a threshold that is not from 0 to 1.
 
     >>> boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 3.0], [5.0, 5.0, 6.0, 6.0]])
     >>> nms(boxes, torch.tensor([0.8, 0.9, 0.1]), 0.5)
@@ -53,7 +54,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 
 
 def _check(boxes: Tensor, scores: Tensor, threshold: float) -> None:
-    number(threshold, "iou_threshold")
+    if not 0 <= number(threshold, "iou_threshold") <= 1:
+        raise GeometryError(f"iou_threshold is {threshold}; overlaps go from 0 to 1, so give a number of these")
     check_boxes(boxes)
     check_tensor(scores, "scores")
     if boxes.is_meta or is_mapped(boxes) or is_mapped(scores):

@@ -43,7 +43,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     r"""IoU less the share of the smallest enclosing box that neither box covers: negative for boxes far apart.
 
-    Shapes as for `box_iou`; from -1 to 1.
+    Shapes as for `box_iou`; from -1 to 1 for boxes with x1 <= x2 and y1 <= y2, without a meaning for others.
 
     .. math:: \text{GIoU} = \text{IoU} - |C \setminus (A \cup B)| / |C|, \; C \text{ the box around both}
 

@@ -22,8 +22,8 @@ def global_entropy_pool(input: Tensor) -> Tensor:
     .. math:: y = -\sum_i p_i \ln p_i, \quad p_i = a_i / \sum_j a_j
 
     No parameters: it takes the place of global average pooling in a trained network. Activations are meant to be
-    non-negative (after a ReLU); negative ones count as 0. A map without a positive one has entropy 0. NaN makes its
-    map NaN.
+    non-negative (after a ReLU); negative ones count as 0. A map without a positive one has entropy 0. NaN and
+    infinity make their map NaN.
 
     Backward: :math:`\partial y / \partial a_i = -(\ln p_i + y) / \sum_j a_j`, and 0 where :math:`a_i \le 0`. Raises
     `GeometryError` for shapes that do not fit.
@@ -43,6 +43,8 @@ def global_entropy_pool(input: Tensor) -> Tensor:
     check_floats("global_entropy_pool", input, dims)
     x = wide(input).flatten(2)
     positive = torch.where(x <= 0, 0, x)
+    largest = positive.detach().amax(-1, keepdim=True)
+    positive = positive / torch.where(largest == 0, 1, largest)  # so that the sum does not overflow
     total = positive.sum(-1, keepdim=True)
     p = positive / torch.where(total == 0, 1, total)
     entropy = torch.where(p == 0, 0, -p * torch.where(p == 0, 1, p).log()).sum(-1)

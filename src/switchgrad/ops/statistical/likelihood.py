@@ -116,8 +116,8 @@ def weibull_pool2d(
     go towards the maximum. Values are meant to be positive: what is below ``eps`` counts as ``eps``. Padded cells take
     no part. NaN in a window makes it NaN.
 
-    Backward: :math:`\partial \hat\lambda / \partial x` with the implicit derivative of k; first derivatives are exact,
-    second ones only where ``shape`` is given. Raises `GeometryError` for shapes and windows that do not fit.
+    Backward: :math:`\partial \hat\lambda / \partial x` with the implicit derivative of k, exact to the third order (to
+    every order where ``shape`` is given). Raises `GeometryError` for shapes and windows that do not fit.
 
     Ranjan: Understanding deep learning: application in rare event prediction (2020), on pooling statistics.
 
@@ -230,7 +230,11 @@ def _is_tame(input: Tensor, shape: float, eps: float) -> bool:
 
 
 def _shape(logs: Tensor, inside: Tensor) -> Tensor:
-    """Newton's method on 1 / k - (weighted mean of logs) + (mean of logs), then one step that carries the gradient."""
+    """Newton's method on 1 / k - (weighted mean of logs) + (mean of logs), then two steps that carry derivatives.
+
+    A step from the solution is off by the square of a change of ``logs``, a second one by its fourth power: so
+    derivatives are right to the third order.
+    """
     fixed = logs.detach()
     count = inside.sum(-1, keepdim=True)
     spread = ((fixed - (fixed * inside).sum(-1, keepdim=True) / count).square() * inside).sum(-1, keepdim=True) / count
@@ -238,9 +242,11 @@ def _shape(logs: Tensor, inside: Tensor) -> Tensor:
     for _ in range(12):
         value, slope = _equation(fixed, inside, k)
         k = (k - value / slope).clamp(k / 3, k * 3).clamp(1e-3, _MOST)
-    value, slope = _equation(logs, inside, k)
     stopped = k >= _MOST
-    return torch.where(stopped, k, k - value / slope.detach())
+    for _ in range(2):
+        value, slope = _equation(logs, inside, k)
+        k = torch.where(stopped, k, k - value / slope)
+    return k
 
 
 def _equation(logs: Tensor, inside: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
