@@ -16,7 +16,6 @@ from switchgrad.ops.exporting import stable_sort
 from switchgrad.ops.global_pool import global_lp_pool, global_max_pool
 from switchgrad.ops.lp_pool import checked_norm
 from switchgrad.ops.max_pool import DTYPES, max_pool1d
-from switchgrad.ops.routing import is_mapped
 from switchgrad.ops.window_sums import may_be_read
 
 __all__ = [
@@ -188,7 +187,7 @@ def k_range_max_pool(input: Tensor, k: int, stride: IntOrTuple | None = None) ->
 
 def _check_lengths(lengths: Tensor, steps: int) -> None:
     """Refuse lengths that the sequences do not have, where looking at them makes nobody wait."""
-    if torch.compiler.is_compiling() or lengths.device.type != "cpu" or is_mapped(lengths) or not lengths.numel():
+    if not may_be_read(lengths):
         return
     least, most = (int(n) for n in lengths.aminmax())
     if least < 0 or most > steps:
