@@ -15,6 +15,7 @@ from switchgrad.geometry import IntOrTuple, Window, window
 from switchgrad.ops import linear_maps
 from switchgrad.ops.avg_pool import AveragePooling
 from switchgrad.ops.checks import integers
+from switchgrad.ops.exporting import is_exporting
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.windows import check_floats, per_axis, wide, without_autocast
 
@@ -209,7 +210,7 @@ def _avg_unpool(
 def _spread(pooled: Tensor, win: Window, size: Sequence[int], channels_last: bool) -> Tensor:
     """The sum of the windows' values at each cell."""
     places = pooled.shape[-win.dims :]
-    if tuple(win.output_size(size)) == tuple(places):
+    if not is_exporting() and tuple(win.output_size(size)) == tuple(places):  # ONNX has transposed convolutions alone
         return linear_maps.adjoint(pooled, AveragePooling(win, True, 1), tuple(size), channels_last)
     lead = pooled.shape[: -win.dims]
     pooled = pooled.reshape(math.prod(lead), 1, *places)
