@@ -4,7 +4,7 @@
 // the number of threads and every input cell is written once.
 #pragma once
 
-#include "common/element.h"
+#include "common/numbers.h"
 #include "common/table.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
@@ -56,6 +56,19 @@ SWITCHGRAD_INLINE Vec<Number, N> won(const Number* pooled, const Code* codes, in
   const auto lane = widen_codes<Lane, N, Code>(load<Vec<Code, N>>(codes, cover));
   return select(lane == broadcast<Lane, N>(static_cast<Lane>(static_cast<Code>(code))),
                 load<Vec<Number, N>>(pooled, cover), Vec<Number, N>{});
+}
+
+// The same of 16-bit floats, as numbers to add up.
+template <class T, int N, class Code, class Cover>
+SWITCHGRAD_INLINE Vec<float, N> won_wide(const typename Element<T>::Raw* pooled, const Code* codes, int64_t code,
+                                         Cover cover) {
+  if constexpr (N == 1) {
+    return codes[0] == static_cast<Code>(code) ? Element<T>::widen(pooled[0]) : 0.0f;
+  } else {
+    const auto lane = widen_codes<int32_t, N, Code>(load<Vec<Code, N>>(codes, cover));
+    const auto wanted = broadcast<int32_t, N>(static_cast<int32_t>(static_cast<Code>(code)));
+    return select(lane == wanted, load_wide<T, N>(pooled, cover), Vec<float, N>{});
+  }
 }
 
 // N windows of two cells each, two cells apart, as they are read from memory; written to their 2N cells for any rows of

@@ -13,23 +13,22 @@ struct PixelClaim {
 };
 
 // Half-precision sums are taken in float and rounded once.
-template <class T, class Code>
+template <class T, class Code, int N>
 void sum_halves(const PixelClaim* claims, int64_t count, const RouteJob& job, typename Element<T>::Raw* routed) {
-  constexpr int block = 16;
   const auto* pooled = static_cast<const typename Element<T>::Raw*>(job.pooled);
   const auto* codes = static_cast<const Code*>(job.codes);
-  const auto sum = [&](auto lanes, int64_t c) {
-    float sums[block] = {};
+  blocks<N>(job.channels, [&](int64_t c, auto cover) {
+    Vec<float, N> sum{};
     for (int64_t i = 0; i < count; ++i) {
       const int64_t at = claims[i].where * job.channels + c;
-      const auto code = static_cast<Code>(claims[i].code);
-      for (int64_t j = 0; j < lanes; ++j) sums[j] += codes[at + j] == code ? Element<T>::widen(pooled[at + j]) : 0.0f;
+      sum = sum + won_wide<T, N>(pooled + at, codes + at, claims[i].code, cover);
     }
-    for (int64_t j = 0; j < lanes; ++j) routed[c + j] = Element<T>::narrow(sums[j]);
-  };
-  int64_t c = 0;
-  for (; c + block <= job.channels; c += block) sum(std::integral_constant<int64_t, block>{}, c);
-  if (c < job.channels) sum(job.channels - c, c);
+    if constexpr (N == 1) {
+      routed[c] = Element<T>::narrow(sum);
+    } else {
+      store_wide<T, N>(routed + c, sum, cover);
+    }
+  });
 }
 
 // One input pixel, all its channels.
@@ -53,7 +52,7 @@ void route_pixel(const PixelClaim* claims, int64_t count, const RouteJob& job, t
       store(routed + c, sum, cover);
     });
   } else {
-    sum_halves<T, Code>(claims, count, job, routed);
+    sum_halves<T, Code, (N < wide_lanes<T> ? N : wide_lanes<T>)>(claims, count, job, routed);
   }
 }
 
