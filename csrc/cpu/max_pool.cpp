@@ -8,11 +8,16 @@
 #include "cpu/side_by_side.h"
 #include "cpu/windows.h"
 #include "max_pool/index.h"
+#include "max_pool/job.h"
 #include "max_pool/pick.h"
 
 namespace switchgrad {
+
+SWITCHGRAD_TABLE(MaxScatterTable, max_scatter_table)
+
 namespace {
 
+const MaxScatterTable& scatter_table() { return kernels<MaxScatterTable>(SWITCHGRAD_OF_EACH_ISA(max_scatter_table)); }
 const MaxPoolTable& table() { return kernels<MaxPoolTable>(SWITCHGRAD_OF_EACH_ISA(max_pool_table)); }
 const ReluMaxPoolTable& relu_table() { return kernels<ReluMaxPoolTable>(SWITCHGRAD_OF_EACH_ISA(relu_max_pool_table)); }
 
@@ -117,21 +122,41 @@ struct Pooled {
   int64_t none() const { return code_width(window.cells()) == Code8 ? 255 : -1; }
 };
 
+constexpr int64_t nearby = 1 << 18;  // half-precision sums are taken in a copy, which should stay in the cache
+
+bool is_half(Dtype dtype) { return dtype == F16 || dtype == BF16; }
+
+// Whether so many threads' worth of items are there that each can have one to itself.
+bool keeps_threads_busy(int64_t items) { return items >= 2 * static_cast<int64_t>(torch::stable::get_num_threads()); }
+
 // Whether to go from the pooled cells to their winners, plane by plane, rather than from each input cell to its
 // windows: not for pairs of cells, for which there is vector code, nor where threads would be left without planes.
 bool by_plane(const Window& window, int64_t planes, Dtype dtype) {
   const Axis* axis = window.axis;
   if (axis[2].pairs() && !axis[0].overlaps() && !axis[1].overlaps()) return false;
-  constexpr int64_t nearby = 1 << 18;  // half-precision planes are summed in a copy, which should stay in the cache
-  if ((dtype == F16 || dtype == BF16) && window.input_cells() > nearby) return false;
-  return planes >= 2 * static_cast<int64_t>(torch::stable::get_num_threads());
+  if (is_half(dtype) && window.overlaps() && window.input_cells() > nearby) return false;
+  return keeps_threads_busy(planes);
+}
+
+// The same channels last, where the way from a cell to its windows is vector code: only where it would look at many.
+bool by_image(const RouteJob& job, int64_t chunks, Dtype dtype) {
+  const Axis* axis = job.window.axis;
+  if (job.window.cells() <= 12 * axis[0].stride * axis[1].stride * axis[2].stride) return false;
+  if (code_width(job.window.cells()) != Code8) return false;
+  if (is_half(dtype) && job.window.input_cells() * std::min(job.channels, scatter_chunk) > nearby) return false;
+  return keeps_threads_busy(job.batch * chunks);
 }
 
 void run_route(const RouteJob& job, Dtype dtype, bool channels_last) {
   const CodeWidth width = code_width(job.window.cells());
   const Axis* axis = job.window.axis;
   const int64_t planes = job.batch * job.channels;
-  if (channels_last) {
+  const int64_t chunks = (job.channels + scatter_chunk - 1) / scatter_chunk;
+  if (channels_last && by_image(job, chunks, dtype)) {
+    const RouteKernel kernel = scatter_table().channels_last[dtype];
+    in_parallel(job.batch * chunks, job.window.input_cells() * std::min(job.channels, scatter_chunk),
+                [&](int64_t begin, int64_t end) { kernel(job, begin, end); });
+  } else if (channels_last) {
     const RouteKernel kernel = table().route_channels_last[dtype][width];
     in_parallel(job.batch * job.window.input_cells(), job.channels,
                 [&](int64_t begin, int64_t end) { kernel(job, begin, end); });

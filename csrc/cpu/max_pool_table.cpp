@@ -3,6 +3,7 @@
 #include "max_pool/planar.h"
 #include "max_pool/route_channels_last.h"
 #include "max_pool/route_planar.h"
+#include "max_pool/scatter_channels_last.h"
 #include "max_pool/scatter_planar.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
@@ -15,6 +16,14 @@ namespace switchgrad::SWITCHGRAD_ISA {
 const MaxPoolTable& max_pool_table() {
   static constexpr MaxPoolTable table = {ALL(pool_planar), ALL(pool_channels_last), ALL(route_planar),
                                          ALL(route_channels_last), ALL(scatter_planar)};
+  return table;
+}
+
+const MaxScatterTable& max_scatter_table() {
+  static constexpr MaxScatterTable table = {
+      {scatter_channels_last<double>, scatter_channels_last<float>, scatter_channels_last<Float16>,
+       scatter_channels_last<BFloat16>, scatter_channels_last<uint8_t>, scatter_channels_last<int8_t>,
+       scatter_channels_last<int16_t>, scatter_channels_last<int32_t>, scatter_channels_last<int64_t>}};
   return table;
 }
 

@@ -1,7 +1,7 @@
 // Max pooling over pixels of neighbouring channels (NHWC and NDHWC).
 #pragma once
 
-#include "max_pool/best.h"
+#include "max_pool/best_line.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
@@ -69,7 +69,7 @@ void pool_pixel(const typename Kinds<T, Code>::Raw* first, const Pixels& pixels,
   }
   const auto candidate = [&](int64_t i, int64_t c, auto cover) {
     fetch_ahead<N * sizeof(Raw)>(first + where[i] + c);
-    return Best<T, Code, N>::of(load<Vec<Raw, N>>(first + where[i] + c, cover), broadcast<Lane, N>(offset[i]));
+    return Best<T, Code, N>::of(held(load<Vec<Raw, N>>(first + where[i] + c, cover)), broadcast<Lane, N>(offset[i]));
   };
   blocks<N>(channels, [&](int64_t c, auto cover) {
     auto best = candidate(0, c, cover);
@@ -77,65 +77,6 @@ void pool_pixel(const typename Kinds<T, Code>::Raw* first, const Pixels& pixels,
     best.write(to.values, to.codes, c, cover);
   });
 }
-
-// The same for windows of many pixels: four at a time, as they lie in memory, into a line of the best so far.
-template <class T, class Code, int N>
-class BestLine {
- public:
-  using Raw = typename Kinds<T, Code>::Raw;
-  using Lane = typename Kinds<T, Code>::Lane;
-
-  static bool serves(int64_t pixels, int64_t channels) { return pixels >= 16 && channels >= 16 * N; }
-
-  explicit BestLine(int64_t channels)
-      : chunk_(channels < nearby ? channels : nearby), values_(chunk_), codes_(chunk_) {}
-
-  template <class Pixels>
-  void pool(const Raw* first, const Pixels& pixels, int64_t channels, const OutputRow<T, Code>& to) const {
-    for (int64_t c = 0; c < channels; c += chunk_) {
-      const int64_t count = channels - c < chunk_ ? channels - c : chunk_;
-      for (int64_t i = 0; i < pixels.count; i += together) meet(first + c, pixels, i, count);
-      cascade<N>(0, count, [&](auto n, int64_t at, auto cover) {
-        best<decltype(n)::value>(at, cover).write(to.values + c, to.codes ? to.codes + c : nullptr, at, cover);
-      });
-    }
-  }
-
- private:
-  static constexpr int64_t nearby = 1 << 11, together = 4;
-
-  template <int M, class Cover>
-  SWITCHGRAD_INLINE Best<T, Code, M> best(int64_t at, Cover cover) const {
-    return Best<T, Code, M>::of(load<Vec<Raw, M>>(values_.get() + at, cover),
-                                load<Vec<Lane, M>>(codes_.get() + at, cover));
-  }
-
-  template <class Pixels>
-  void meet(const Raw* first, const Pixels& pixels, int64_t begin, int64_t count) const {
-    const int64_t left = pixels.count - begin, end = begin + (left < together ? left : together);
-    const int64_t* where = pixels.where.get();
-    const Lane* offset = pixels.offset.get();
-    cascade<N>(0, count, [&](auto n, int64_t at, auto cover) {
-      constexpr int M = decltype(n)::value;
-      const auto candidate = [&](int64_t i) {
-        return Best<T, Code, M>::of(load<Vec<Raw, M>>(first + where[i] + at, cover), broadcast<Lane, M>(offset[i]));
-      };
-      auto winner = candidate(begin);
-      if (begin > 0) {
-        const auto next = winner;
-        winner = best<M>(at, cover);
-        winner.meet(next);
-      }
-      for (int64_t i = begin + 1; i < end; ++i) winner.meet(candidate(i));
-      store(values_.get() + at, winner.value, cover);
-      store(codes_.get() + at, winner.code, cover);
-    });
-  }
-
-  int64_t chunk_;
-  Scratch<Raw> values_;
-  Scratch<Lane> codes_;
-};
 
 template <class T, class Code, int N>
 void pool_channels_last_lanes(const PoolJob& job, int64_t begin, int64_t end) {

@@ -4,7 +4,7 @@
 // the number of threads and every input cell is written once.
 #pragma once
 
-#include "common/numbers.h"
+#include "common/narrow.h"
 #include "common/table.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {

@@ -107,7 +107,7 @@ class RowSums {
       sum(routed);
     } else {
       sum(row_.get());
-      for (int64_t w = 0; w < width_.size; ++w) routed[w] = Element<T>::narrow(row_[w]);
+      narrow_all<T>(row_.get(), width_.size, routed);
     }
   }
 

@@ -2,7 +2,8 @@
 //
 // A cell's sum starts at 0 and takes its windows in the order of the gather (route_planar.h), so both give the same
 // bits; which of the two serves is a matter of speed. Rows are cleared just before the first window reaches them, so a
-// plane passes through the cache once.
+// plane passes through the cache once. Four planes are gone through side by side: neighbouring windows often have the
+// same winner, and an addition to a cell waits for the one before.
 #pragma once
 
 #include "max_pool/route.h"
@@ -10,8 +11,10 @@
 namespace switchgrad::SWITCHGRAD_ISA {
 namespace {
 
-// Where the numbers of a row of windows go. Codes may come from another pooling: one that points outside its window or
-// the input adds nothing.
+constexpr int planes_together = 4;
+
+// Where the numbers of a row of windows go, in some planes that follow one another. Codes may come from another
+// pooling: one that points outside its window or the input adds nothing.
 template <class T, class Code>
 class RowScatter {
  public:
@@ -20,8 +23,15 @@ class RowScatter {
 
   explicit RowScatter(const Window& window) : window_(window) {}
 
-  // Windows (od, p, all) of a plane.
+  // Windows (od, p, all) of these planes.
+  template <int Planes>
   void add(int64_t od, int64_t p, const Raw* pooled, const Code* codes, Sum* plane) const {
+    const int64_t places = window_.output_cells(), cells = window_.input_cells();
+    for (int i = 0; i < Planes; ++i) add_to_one(od, p, pooled + i * places, codes + i * places, plane + i * cells);
+  }
+
+ private:
+  void add_to_one(int64_t od, int64_t p, const Raw* pooled, const Code* codes, Sum* plane) const {
     const Axis &z = window_.axis[0], &y = window_.axis[1], &x = window_.axis[2];
     for (int64_t q = 0; q < x.places; ++q) {
       if (static_cast<uint64_t>(codes[q]) >= static_cast<uint64_t>(window_.cells())) continue;
@@ -34,7 +44,6 @@ class RowScatter {
     }
   }
 
- private:
   const Window& window_;
 };
 
@@ -65,15 +74,21 @@ class RowScatter<T, uint8_t> {
     while (inner_end_ < x.places && x.last(inner_end_) == x.kernel) ++inner_end_;
   }
 
+  template <int Planes>
   void add(int64_t od, int64_t p, const Raw* pooled, const uint8_t* codes, Sum* plane) const {
     const Axis &z = window_.axis[0], &y = window_.axis[1], &x = window_.axis[2];
     const int64_t first = (z.start(od) * y.size + y.start(p)) * x.size - x.pad_begin;
+    const auto clipped = [&](int64_t q, int64_t end) {
+      const int64_t places = window_.output_cells(), cells = window_.input_cells();
+      for (int i = 0; i < Planes; ++i)
+        add_clipped(od, p, q, end, first, pooled + i * places, codes + i * places, plane + i * cells);
+    };
     if (z.last(od) - z.first(od) == z.kernel && y.last(p) - y.first(p) == y.kernel) {
-      add_clipped(od, p, 0, inner_begin_, first, pooled, codes, plane);
-      add_inner(inner_begin_, inner_end_, first, x.stride, away_.get(), pooled, codes, plane);
-      add_clipped(od, p, inner_end_, x.places, first, pooled, codes, plane);
+      clipped(0, inner_begin_);
+      add_inner<Planes>(window_, inner_begin_, inner_end_, first, away_.get(), pooled, codes, plane);
+      clipped(inner_end_, x.places);
     } else {
-      add_clipped(od, p, 0, x.places, first, pooled, codes, plane);
+      clipped(0, x.places);
     }
   }
 
@@ -81,13 +96,18 @@ class RowScatter<T, uint8_t> {
   static constexpr int64_t codes_ = 256, words_ = codes_ / 64, nowhere = INT64_MIN;
 
   // Windows inside the input.
-  static void add_inner(int64_t q, int64_t end, int64_t first, int64_t stride, const int64_t* away, const Raw* pooled,
-                        const uint8_t* codes, Sum* plane) {
+  template <int Planes>
+  static void add_inner(const Window& window, int64_t q, int64_t end, int64_t first, const int64_t* away,
+                        const Raw* pooled, const uint8_t* codes, Sum* plane) {
+    const int64_t stride = window.axis[2].stride, places = window.output_cells(), cells = window.input_cells();
     for (first += q * stride; q < end; ++q, first += stride) {
-      const int64_t by = away[codes[q]];
-      if (by < 0) continue;
-      Sum& sum = plane[first + by];
-      sum = static_cast<Sum>(sum + Element<T>::widen(pooled[q]));
+#pragma GCC unroll 4
+      for (int i = 0; i < Planes; ++i) {
+        const int64_t by = away[codes[i * places + q]];
+        if (by < 0) continue;
+        Sum& sum = plane[i * cells + first + by];
+        sum = static_cast<Sum>(sum + Element<T>::widen(pooled[i * places + q]));
+      }
     }
   }
 
@@ -133,14 +153,17 @@ class RowScatter<T, uint8_t> {
 // Small planes: where each code of each window points is laid out once, so that a plane is one short loop.
 class SmallPlane {
  public:
-  static bool fits(const Window& window) {
-    constexpr int64_t nearby = 1 << 13;
+  static bool fits(const Window& window, int64_t planes) {
+    const int64_t nearby = planes < 64 ? 1 << 13 : 1 << 15;  // a large table must be worth its making
     return window.input_cells() <= INT16_MAX && window.cells() <= 254 &&
            window.output_cells() <= nearby / (window.cells() + 1);
   }
 
   explicit SmallPlane(const Window& window)
-      : places_(window.output_cells()), cells_(window.cells()), at_(places_ * (cells_ + 1)) {
+      : places_(window.output_cells()),
+        cells_(window.cells()),
+        size_(window.input_cells()),
+        at_(places_ * (cells_ + 1)) {
     const Axis &z = window.axis[0], &y = window.axis[1], &x = window.axis[2];
     for (int64_t i = 0; i < places_ * (cells_ + 1); ++i) at_[i] = nowhere;
     int16_t* at = at_.get();
@@ -156,21 +179,26 @@ class SmallPlane {
               }
   }
 
-  template <class T>
-  void add(const typename Element<T>::Raw* pooled, const uint8_t* codes, typename Element<T>::Sum* plane) const {
+  // Of planes that follow one another.
+  template <class T, int Planes>
+  void add(const typename Element<T>::Raw* pooled, const uint8_t* codes, typename Element<T>::Sum* sums) const {
     using Sum = typename Element<T>::Sum;
-    const int64_t places = places_, cells = cells_;
+    const int64_t places = places_, cells = cells_, size = size_;
     const int16_t* at = at_.get();
     for (int64_t i = 0; i < places; ++i, at += cells + 1) {
-      const int64_t code = codes[i] < cells ? codes[i] : cells, cell = at[code];
-      if (cell == nowhere) continue;
-      plane[cell] = static_cast<Sum>(plane[cell] + Element<T>::widen(pooled[i]));
+#pragma GCC unroll 4
+      for (int plane = 0; plane < Planes; ++plane) {
+        const int64_t given = codes[plane * places + i], cell = at[given < cells ? given : cells];
+        if (cell == nowhere) continue;
+        Sum& sum = sums[plane * size + cell];
+        sum = static_cast<Sum>(sum + Element<T>::widen(pooled[plane * places + i]));
+      }
     }
   }
 
  private:
   static constexpr int16_t nowhere = -1;
-  int64_t places_, cells_;
+  int64_t places_, cells_, size_;
   Scratch<int16_t> at_;  // for each window its cells by code, and one more for all codes beyond
 };
 
@@ -182,81 +210,76 @@ inline int64_t scatter_reach(const Window& window, int64_t od, int64_t p) {
   return (h < y.size ? h : y.size) * x.size;
 }
 
-// Adds up one plane in `sums`, which need not be clear.
-template <class T, class Code>
+// Adds up some planes in `sums`, which need not be clear.
+template <class T, class Code, int Planes>
 void scatter_rows(const Window& window, const RowScatter<T, Code>& rows, const typename Element<T>::Raw* pooled,
                   const Code* codes, typename Element<T>::Sum* sums) {
   int64_t clear = 0;
+  const int64_t cells = window.input_cells();
   const auto clear_to = [&](int64_t end) {
     if (end <= clear) return;
-    std::memset(sums + clear, 0, static_cast<size_t>(end - clear) * sizeof(*sums));
+    for (int i = 0; i < Planes; ++i)
+      std::memset(sums + i * cells + clear, 0, static_cast<size_t>(end - clear) * sizeof(*sums));
     clear = end;
   };
   for (int64_t od = 0; od < window.axis[0].places; ++od)
     for (int64_t p = 0; p < window.axis[1].places; ++p) {
       clear_to(scatter_reach(window, od, p));
-      rows.add(od, p, pooled, codes, sums);
+      rows.template add<Planes>(od, p, pooled, codes, sums);
       pooled += window.axis[2].places;
       codes += window.axis[2].places;
     }
-  clear_to(window.input_cells());
+  clear_to(cells);
 }
 
-// Calls body(pooled, codes, sums) for planes begin .. end - 1; half-precision sums are taken in float and rounded once.
+// Calls body(how many, pooled, codes, sums) for planes begin .. end - 1, several at a time; half-precision sums are
+// taken in float and rounded once.
 template <class T, class Code, class F>
 void scatter_planes(const RouteJob& job, int64_t begin, int64_t end, const F& body) {
   using Raw = typename Element<T>::Raw;
   using Sum = typename Element<T>::Sum;
   const int64_t cells = job.window.input_cells(), places = job.window.output_cells();
-  Scratch<Sum> sums(std::is_same_v<Raw, Sum> ? 0 : cells);
-  for (int64_t item = begin; item < end; ++item) {
+  Scratch<Sum> sums(std::is_same_v<Raw, Sum> ? 0 : planes_together * cells);
+  const auto some = [&](auto count, int64_t item) {
     const auto* pooled = static_cast<const Raw*>(job.pooled) + item * places;
     const auto* codes = static_cast<const Code*>(job.codes) + item * places;
     auto* routed = static_cast<Raw*>(job.routed) + item * cells;
     if constexpr (std::is_same_v<Raw, Sum>) {
-      body(pooled, codes, routed);
+      body(count, pooled, codes, routed);
     } else {
-      body(pooled, codes, sums.get());
-      for (int64_t i = 0; i < cells; ++i) routed[i] = Element<T>::narrow(sums[i]);
+      body(count, pooled, codes, sums.get());
+      narrow_all<T>(sums.get(), decltype(count)::value * cells, routed);
     }
-  }
+  };
+  for (; begin + planes_together <= end; begin += planes_together)
+    some(std::integral_constant<int, planes_together>{}, begin);
+  for (; begin < end; ++begin) some(std::integral_constant<int, 1>{}, begin);
 }
 
-// Small planes are cleared several at a time, as many as stay in the nearest cache.
 template <class T>
 void scatter_small_planes(const RouteJob& job, int64_t begin, int64_t end) {
   using Raw = typename Element<T>::Raw;
   using Sum = typename Element<T>::Sum;
   const SmallPlane plane(job.window);
-  const int64_t cells = job.window.input_cells(), bytes = cells * static_cast<int64_t>(sizeof(Sum));
-  if constexpr (std::is_same_v<Raw, Sum>) {
-    constexpr int64_t nearby = 1 << 13;
-    const int64_t places = job.window.output_cells(), together = 1 + nearby / bytes;
-    for (int64_t item = begin; item < end; item += together) {
-      const int64_t until = end - item < together ? end : item + together;
-      auto* routed = static_cast<Raw*>(job.routed) + item * cells;
-      std::memset(routed, 0, static_cast<size_t>((until - item) * bytes));
-      for (int64_t i = item; i < until; ++i, routed += cells)
-        plane.add<T>(static_cast<const Raw*>(job.pooled) + i * places,
-                     static_cast<const uint8_t*>(job.codes) + i * places, routed);
-    }
-  } else {
-    scatter_planes<T, uint8_t>(job, begin, end, [&](const Raw* pooled, const uint8_t* codes, Sum* sums) {
-      std::memset(sums, 0, static_cast<size_t>(bytes));
-      plane.add<T>(pooled, codes, sums);
-    });
-  }
+  const auto bytes = static_cast<size_t>(job.window.input_cells()) * sizeof(Sum);
+  scatter_planes<T, uint8_t>(job, begin, end, [&](auto count, const Raw* pooled, const uint8_t* codes, Sum* sums) {
+    constexpr int planes = decltype(count)::value;
+    std::memset(sums, 0, planes * bytes);
+    plane.template add<T, planes>(pooled, codes, sums);
+  });
 }
 
 template <class T, class Code>
 void scatter_planar(const RouteJob& job, int64_t begin, int64_t end) {
   using Raw = typename Element<T>::Raw;
   using Sum = typename Element<T>::Sum;
+  if constexpr (!std::is_same_v<Raw, Sum>)  // nothing is added up: numbers are moved as they are
+    if (!job.window.overlaps()) return scatter_planar<Raw, Code>(job, begin, end);
   if constexpr (sizeof(Code) == 1)
-    if (SmallPlane::fits(job.window)) return scatter_small_planes<T>(job, begin, end);
+    if (SmallPlane::fits(job.window, end - begin)) return scatter_small_planes<T>(job, begin, end);
   const RowScatter<T, Code> rows(job.window);
-  scatter_planes<T, Code>(job, begin, end, [&](const Raw* pooled, const Code* codes, Sum* sums) {
-    scatter_rows<T, Code>(job.window, rows, pooled, codes, sums);
+  scatter_planes<T, Code>(job, begin, end, [&](auto count, const Raw* pooled, const Code* codes, Sum* sums) {
+    scatter_rows<T, Code, decltype(count)::value>(job.window, rows, pooled, codes, sums);
   });
 }
 

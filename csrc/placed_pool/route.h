@@ -2,7 +2,7 @@
 // cell that won. A code that names no cell of its window adds nothing.
 #pragma once
 
-#include "common/element.h"
+#include "common/narrow.h"
 #include "placed_pool/job.h"
 
 namespace switchgrad::SWITCHGRAD_ISA {
@@ -131,8 +131,7 @@ void placed_route_planar(const PlacedRouteJob& job, int64_t begin, int64_t end) 
           if (at >= 0) sums[at] = static_cast<Sum>(sums[at] + Element<T>::widen(pooled[q]));
         }
       }
-    if constexpr (!direct)
-      for (int64_t i = 0; i < cells; ++i) routed[i] = Element<T>::narrow(sums[i]);
+    if constexpr (!direct) narrow_all<T>(sums, cells, routed);
   }
 }
 
@@ -179,8 +178,7 @@ void placed_route_channels_last(const PlacedRouteJob& job, int64_t begin, int64_
     for (int64_t i = 0; i < cells; ++i) std::memset(sums + i * apart, 0, static_cast<size_t>(count) * sizeof(Sum));
     placed_route_chunk<T, Code>(job, landing, image, channel, count, sums, apart);
     if constexpr (!direct)
-      for (int64_t i = 0; i < cells; ++i)
-        for (int64_t c = 0; c < count; ++c) routed[i * job.channels + c] = Element<T>::narrow(sums[i * apart + c]);
+      for (int64_t i = 0; i < cells; ++i) narrow_all<T>(sums + i * apart, count, routed + i * job.channels);
   }
 }
 

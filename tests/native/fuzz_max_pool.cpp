@@ -14,18 +14,35 @@
 #include "fuzz/run.h"
 #include "fuzz/windows.h"
 #include "max_pool/index.h"
+#include "max_pool/job.h"
+
+namespace switchgrad {
+SWITCHGRAD_TABLE(MaxScatterTable, max_scatter_table)
+}
 
 namespace fuzz {
 namespace {
 
 using switchgrad::MaxPoolTable;
+using switchgrad::MaxScatterTable;
 using switchgrad::PoolJob;
 using switchgrad::RouteJob;
 
-#define SWITCHGRAD_SERVER(isa) {#isa, &switchgrad::isa::max_pool_table},
-constexpr Server<MaxPoolTable> servers[] = {SWITCHGRAD_SERVERS};
+struct Tables {
+  const MaxPoolTable& pool;
+  const MaxScatterTable& scatter;
+};
+template <const MaxPoolTable& (*Pool)(), const MaxScatterTable& (*Scatter)()>
+const Tables& both() {
+  static const Tables tables{Pool(), Scatter()};
+  return tables;
+}
+
+#define SWITCHGRAD_SERVER(isa) {#isa, &both<switchgrad::isa::max_pool_table, switchgrad::isa::max_scatter_table>},
+constexpr Server<Tables> servers[] = {SWITCHGRAD_SERVERS};
 
 const MaxPoolTable* the_table = nullptr;
+const MaxScatterTable* the_scatter = nullptr;
 
 // ---- geometry ----------------------------------------------------------------------------------------------------
 
@@ -76,7 +93,7 @@ class Fuzz {
  public:
   Fuzz(switchgrad::Dtype dtype, const Window& window)
       : window_(window),
-        maps_(any_maps(dtype, chance(50), 4)),
+        maps_(any_maps(dtype, chance(50), 4, chance(3) ? 1100 : 150)),
         pooled_count_(maps_.planes() * window.output_cells()),
         codes_(0, pooled_count_, window.cells()) {}
 
@@ -157,9 +174,13 @@ class Fuzz {
     const Axis* axis = window_.axis;
     in_chunks(of(the_table->route_planar, the_table->route_channels_last), job,
               maps_.channels_last ? maps_.batch * window_.input_cells() : maps_.planes() * axis[0].size * axis[1].size);
+    const bool scatters = !maps_.channels_last || codes_.width == switchgrad::Code8;
+    job.routed = scattered.get();
     if (!maps_.channels_last) {
-      job.routed = scattered.get();
       in_chunks(the_table->scatter_planar[maps_.dtype][codes_.width], job, maps_.planes());
+    } else if (scatters) {
+      const int64_t chunk = switchgrad::scatter_chunk, chunks = (maps_.channels + chunk - 1) / chunk;
+      in_chunks(the_scatter->channels_last[maps_.dtype], job, maps_.batch * chunks);
     }
     std::vector<Sum> sums(routed_count, Sum{0});
     for_each_pooled([&](int64_t n, int64_t c, int64_t place, int64_t here) {
@@ -172,7 +193,7 @@ class Fuzz {
     for (int64_t i = 0; i < routed_count; ++i) {
       const T wanted = written<T>(sums[i]);
       if (!same_sum(routed[i], wanted)) complain("routed sums");
-      if (!maps_.channels_last && !same_sum(scattered[i], wanted)) complain("scattered sums");
+      if (scatters && !same_sum(scattered[i], wanted)) complain("scattered sums");
     }
     if (!routed.intact() || !scattered.intact() || !codes_.intact() || !pooled.intact())
       complain("memory beside the routed map");
@@ -197,8 +218,9 @@ class Fuzz {
   Codes codes_;
 };
 
-void fuzz_once(const MaxPoolTable& table) {
-  the_table = &table;
+void fuzz_once(const Tables& tables) {
+  the_table = &tables.pool;
+  the_scatter = &tables.scatter;
   Window window;
   if (!any_window(window)) return;
   with_any_dtype([&](auto number, switchgrad::Dtype dtype) { Fuzz<decltype(number)>(dtype, window).run(); });
