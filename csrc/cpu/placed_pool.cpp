@@ -84,17 +84,20 @@ class PlacedLists {
     });
     return fit;
   }
+  // A start below 0 has its sign, and so has what is left to the last one where it lies beyond. (Signs are collected
+  // and not compared, because there are vectors of 64-bit numbers to be subtracted in every processor.)
   bool start_boxes(int64_t from, int64_t to) {
-    bool fit = true;
+    uint64_t signs = 0;
     for (size_t i = 0; i < axes_; ++i) {
       const PlacedAxis& along = axis(i);
       const auto last = static_cast<uint64_t>(along.size - along.kernel);
       for (int64_t map = from; map < to; ++map) {
         const int64_t* begin = along.begin + map * total_;
-        for (int64_t p = 0; p < along.places; ++p) fit &= static_cast<uint64_t>(begin[p]) <= last;
+        for (int64_t p = 0; p < along.places; ++p)
+          signs |= static_cast<uint64_t>(begin[p]) | (last - static_cast<uint64_t>(begin[p]));
       }
     }
-    return fit;
+    return signs >> 63 == 0;
   }
   void make_ends() {
     ends_.resize(static_cast<size_t>(maps_ * total_));

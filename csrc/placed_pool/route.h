@@ -101,6 +101,26 @@ class BoxRow {
   Scratch<int64_t> away_;
 };
 
+// Half-precision planes of which few cells win: these alone are rounded. `sums` is clear before and after.
+template <class T, class Code>
+void route_few_halves(const PlacedAxis* axis, int64_t map, PlacedLanding<Code>& landing,
+                      const typename Element<T>::Raw* pooled, const Code* codes, int64_t* winners, float* sums,
+                      typename Element<T>::Raw* routed) {
+  int64_t count = 0;
+  for (int64_t od = 0; od < axis[0].places; ++od)
+    for (int64_t p = 0; p < axis[1].places; ++p, pooled += axis[2].places, codes += axis[2].places) {
+      landing.go_to(map, od, p);
+      for (int64_t q = 0; q < axis[2].places; ++q) {
+        const int64_t at = landing(q, codes[q]);
+        if (at < 0) continue;
+        sums[at] += Element<T>::widen(pooled[q]);
+        winners[count++] = at;
+      }
+    }
+  for (int64_t i = 0; i < count; ++i) routed[winners[i]] = Element<T>::narrow(sums[winners[i]]);
+  for (int64_t i = 0; i < count; ++i) sums[winners[i]] = 0;
+}
+
 template <class T, class Code>
 void placed_route_planar(const PlacedRouteJob& job, int64_t begin, int64_t end) {
   using Raw = typename Element<T>::Raw;
@@ -110,13 +130,22 @@ void placed_route_planar(const PlacedRouteJob& job, int64_t begin, int64_t end) 
   const int64_t cells = job.windows.input_cells(), places = job.windows.output_cells();
   PlacedLanding<Code> landing(job.windows);
   const BoxRow<T> boxes(job.windows);
+  const bool few = !direct && 8 * places < cells && axis[2].end != nullptr;
   Scratch<Sum> scratch(direct ? 0 : cells);
+  Scratch<int64_t> winners(few ? places : 0);
+  if (few) std::memset(scratch.get(), 0, static_cast<size_t>(cells) * sizeof(Sum));
   for (int64_t map = begin; map < end; ++map) {
     const auto* pooled = static_cast<const Raw*>(job.pooled) + map * places;
     const auto* codes = static_cast<const Code*>(job.codes) + map * places;
     auto* routed = static_cast<Raw*>(job.routed) + map * cells;
     Sum* sums = scratch.get();
-    if constexpr (direct) sums = routed;
+    if constexpr (direct) {
+      sums = routed;
+    } else if (few) {
+      std::memset(routed, 0, static_cast<size_t>(cells) * sizeof(Raw));
+      route_few_halves<T, Code>(axis, map, landing, pooled, codes, winners.get(), sums, routed);
+      continue;
+    }
     std::memset(sums, 0, static_cast<size_t>(cells) * sizeof(Sum));
     for (int64_t od = 0; od < axis[0].places; ++od)
       for (int64_t p = 0; p < axis[1].places; ++p, pooled += axis[2].places, codes += axis[2].places) {
