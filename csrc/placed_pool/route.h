@@ -164,18 +164,42 @@ void placed_route_planar(const PlacedRouteJob& job, int64_t begin, int64_t end) 
   }
 }
 
+// One window of some channels: where its codes point is laid out once for all of them.
+template <class T>
+void placed_route_pixel(const PlacedLanding<uint8_t>& landing, int64_t q, int64_t cells,
+                        const typename Element<T>::Raw* pooled, const uint8_t* codes, int64_t count,
+                        typename Element<T>::Sum* sums, int64_t apart, int64_t* away) {
+  for (int64_t code = 0; code < cells; ++code) {
+    const int64_t at = landing(q, static_cast<uint8_t>(code));
+    away[code] = at < 0 ? -1 : at * apart;
+  }
+  for (int64_t c = 0; c < count; ++c) {
+    const int64_t by = away[codes[c]];
+    if (by < 0) continue;
+    auto& sum = sums[by + c];
+    sum = static_cast<typename Element<T>::Sum>(sum + Element<T>::widen(pooled[c]));
+  }
+}
+
 // Sums of one chunk of an image's channels, `apart` elements from pixel to pixel.
 template <class T, class Code>
 void placed_route_chunk(const PlacedRouteJob& job, PlacedLanding<Code>& landing, int64_t image, int64_t channel,
                         int64_t count, typename Element<T>::Sum* sums, int64_t apart) {
   const PlacedAxis* axis = job.windows.axis;
-  int64_t place = image * job.windows.output_cells();
+  int64_t place = image * job.windows.output_cells(), away[256];
+  for (int64_t& by : away) by = -1;
+  const bool by_table = sizeof(Code) == 1 && job.windows.cells() <= count;
   for (int64_t od = 0; od < axis[0].places; ++od)
     for (int64_t p = 0; p < axis[1].places; ++p) {
       landing.go_to(0, od, p);
       for (int64_t q = 0; q < axis[2].places; ++q, ++place) {
         const auto* pooled = static_cast<const typename Element<T>::Raw*>(job.pooled) + place * job.channels + channel;
         const auto* codes = static_cast<const Code*>(job.codes) + place * job.channels + channel;
+        if constexpr (sizeof(Code) == 1)
+          if (by_table) {
+            placed_route_pixel<T>(landing, q, job.windows.cells(), pooled, codes, count, sums, apart, away);
+            continue;
+          }
         for (int64_t c = 0; c < count; ++c) {
           const int64_t at = landing(q, codes[c]);
           if (at < 0) continue;
