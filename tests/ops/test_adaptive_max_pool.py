@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
 import conform
@@ -16,6 +17,7 @@ from declarations.max_pool import adaptive_max_pool
 from harness.compare import require_same
 from harness.samples import sample, seeded
 from switchgrad import kernels, ops
+from switchgrad.ops.adaptive_pool import maximum
 from wrong_adaptive import MUTANTS, Maxima
 
 test_adaptive_max_pool1d = conform.tests(adaptive_max_pool(1, adaptive_cases(1)), traced=False)
@@ -32,9 +34,26 @@ def test_switches_where_sizes_divide() -> None:
     assert ops.max_unpool2d(values, switches).shape == x.shape
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("kernel", [True, False])
+def test_switches_where_windows_differ_in_size(last: bool, kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not kernel:  # as on a device without one
+        monkeypatch.setattr(maximum, "_has_kernel", lambda _: False)
+    x = torch.randn(2, 3, 8, 11)
+    x = x.contiguous(memory_format=torch.channels_last) if last else x
+    values, switches = ops.adaptive_max_pool2d(x, (3, 4), return_switches=True)
+    wanted, indices = F.adaptive_max_pool2d(x, (3, 4), return_indices=True)
+    assert torch.equal(values, wanted)
+    assert torch.equal(switches.to_indices(), indices)
+    assert switches.codes.dtype == torch.uint8
+    unpooled = switches.unpool(values)
+    assert torch.equal(unpooled, ops.max_unpool2d(values, indices, 2, output_size=x.shape))
+    assert torch.equal(switches.mask(), unpooled != 0)
+
+
 def test_both_flags_are_refused() -> None:
     for size in (2, 3):
-        with pytest.raises(ValueError, match=r"both set|differ in size"):
+        with pytest.raises(ValueError, match="both set"):
             ops.adaptive_max_pool1d(torch.ones(1, 4), size, True, return_switches=True)
 
 

@@ -12,7 +12,7 @@ from switchgrad.errors import GeometryError
 from switchgrad.geometry import MOST, is_integer, remembered
 from switchgrad.ops import linear_maps
 from switchgrad.ops.adaptive_pool.average import AdaptiveAveragePooling, fixed_bins
-from switchgrad.ops.adaptive_pool.maximum import maxima, maxima_and_indices
+from switchgrad.ops.adaptive_pool.maximum import maxima, maxima_and_indices, maxima_and_switches
 from switchgrad.ops.checks import check_map, check_map_of_floats, check_map_tensor
 from switchgrad.ops.exporting import is_exporting
 from switchgrad.ops.max_pool import check_map_of_numbers, max_pool1d, max_pool2d, max_pool3d
@@ -87,14 +87,13 @@ def adaptive_max_pool2d(
 
     Shapes, ``output_size`` and windows as for `adaptive_avg_pool2d`; dtypes, ties and NaN as for `max_pool2d`: the
     first of several maxima wins, NaN wins, of several NaN the last. ``return_indices`` adds PyTorch's flat int64
-    indices; ``return_switches`` the one-byte `Switches`, which exist where every output size divides the input's (the
-    windows are then those of `max_pool2d`).
+    indices; ``return_switches`` the one-byte `Switches` where every output size divides the input's (the windows are
+    then those of `max_pool2d`), else `PlacedSwitches`, one byte each as well.
 
     Backward: the sum of the gradients of the windows that a cell won. Every order of derivatives, forward mode, vmap
     and ``torch.compile`` work.
 
-    Raises `GeometryError` for an input of other axes, an output size below 1, both flags at once, and
-    ``return_switches`` where an output size does not divide the input's.
+    Raises `GeometryError` for an input of other axes, an output size below 1, and both flags at once.
 
     >>> import torch
     >>> values, indices = adaptive_max_pool2d(torch.arange(15.0).reshape(1, 3, 5), (2, 2), return_indices=True)
@@ -147,12 +146,12 @@ def _maximum(input: Tensor, output_size: OutputSize, dims: int, return_indices: 
     kernel = _equal_windows(input.shape, places)
     if kernel is not None:
         return _MAX_POOL[dims](input, kernel, return_indices=return_indices, return_switches=return_switches)
-    if return_switches:
-        size = tuple(input.shape[-dims:])
+    if return_indices and return_switches:
         raise GeometryError(
-            f"windows of adaptive_max_pool{dims}d to {places} over an input of {size} differ in size and have no "
-            "one-byte switches; ask for return_indices, or for output sizes that divide the input's"
+            "return_indices and return_switches are both set; ask for one (switches.to_indices() has the other)"
         )
+    if return_switches:
+        return maxima_and_switches(input, places)
     return maxima_and_indices(input, places) if return_indices else maxima(input, places)
 
 

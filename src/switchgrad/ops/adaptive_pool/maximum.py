@@ -21,6 +21,7 @@ from switchgrad.ops import linear_maps, placed
 from switchgrad.ops.adaptive_pool.average import bins, fixed_bins
 from switchgrad.ops.exporting import is_exporting
 from switchgrad.ops.layout import following
+from switchgrad.ops.placed.reference import codes_of
 from switchgrad.ops.placed.reference import indices as flat_indices
 from switchgrad.ops.routing import is_plain, is_transformed
 
@@ -45,6 +46,20 @@ def maxima_and_indices(input: Tensor, places: tuple[int, ...]) -> tuple[Tensor, 
     values, codes, starts, kernel_size = _placed(input, places)
     size = tuple(input.shape[-len(places) :])
     return values, following(codes, flat_indices(codes, starts, kernel_size, size), len(places))
+
+
+def maxima_and_switches(input: Tensor, places: tuple[int, ...]) -> tuple[Tensor, placed.PlacedSwitches]:
+    """The maxima of adaptive windows and where they stood, with the windows that they stood in."""
+    size = tuple(input.shape[-len(places) :])
+    if _has_kernel(input):
+        values, codes, starts, kernel_size = _placed(input, places)
+        stops = _lists(size, places, input.device)[1]
+    else:
+        values, indices = _gathered(input, places)
+        starts, stops, kernel_size = _lists(size, places, input.device)
+        codes = following(values, codes_of(indices, starts, places, kernel_size, size), len(places))
+    begins, ends = (tuple(t.split(places, -1)) for t in (starts, stops))
+    return values, placed.PlacedSwitches(codes, begins, kernel_size, size, ends)
 
 
 def _has_kernel(input: Tensor) -> bool:

@@ -28,10 +28,11 @@ _placed_max_pool, _placed_max_pool_route = operator("placed_max_pool"), operator
 
 @dataclass(frozen=True, eq=False)
 class PlacedSwitches:
-    """Where the winners lie, of windows that start at ``starts``: `switchgrad.Switches` for random windows.
+    """Where the winners lie, of windows that start at ``starts``: `switchgrad.Switches` for windows at any places.
 
     ``codes`` holds the winner's row-major offset in its window, one byte each (more for windows of 255 cells).
-    ``starts`` has an int64 tensor an axis, of the places, or of the leading axes and the places.
+    ``starts`` has an int64 tensor an axis, of the places, or of the leading axes and the places; ``ends`` as well,
+    where windows differ in size and ``kernel_size`` is the widest.
 
     >>> import switchgrad
     >>> x = torch.tensor([[[3.0, 9.0, 0.0], [1.0, 2.0, 7.0], [4.0, 8.0, 5.0]]])
@@ -48,11 +49,12 @@ class PlacedSwitches:
     starts: tuple[Tensor, ...]
     kernel_size: tuple[int, ...]
     input_size: tuple[int, ...]
+    ends: tuple[Tensor, ...] | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes that the codes and the starts take."""
-        return sum(t.numel() * t.element_size() for t in (self.codes, *self.starts))
+        return sum(t.numel() * t.element_size() for t in (self.codes, *self.starts, *(self.ends or ())))
 
     def to_indices(self) -> Tensor:
         """The winners as PyTorch names them: int64, flat and row-major in each channel of the input."""
@@ -61,8 +63,8 @@ class PlacedSwitches:
     def mask(self) -> Tensor:
         """The input's shape as booleans: True where a cell won at least one window."""
         won = torch.ones_like(self.codes, dtype=torch.int32)
-        starts = torch.cat(self.starts, -1)
-        return _placed_max_pool_route(won, self.codes, starts, None, self.input_size, self.kernel_size) > 0
+        starts, ends = torch.cat(self.starts, -1), None if self.ends is None else torch.cat(self.ends, -1)
+        return _placed_max_pool_route(won, self.codes, starts, ends, self.input_size, self.kernel_size) > 0
 
     def unpool(self, values: Tensor) -> Tensor:
         """``values`` put back where the winners lay, 0 elsewhere; of several in one cell the last stays."""
