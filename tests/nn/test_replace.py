@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from switchgrad.nn import replace_pooling
+from switchgrad.errors import ModelError
+from switchgrad.nn import LPPool2d, replace_pooling
 
 LAYERS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "MaxPool1d": (lambda: nn.MaxPool1d(3, 2, 1), (2, 3, 9)),
@@ -132,3 +133,35 @@ def test_a_model_that_is_a_pooling_layer() -> None:
 
 def test_nothing_to_do() -> None:
     assert str(replace_pooling(nn.Linear(2, 2))) == "no pooling layer of torch.nn"
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (None, "model is None; give a torch.nn.Module that was made"),
+        (torch.relu, "model is of type builtin_function_or_method; give a torch.nn.Module that was made"),
+        (nn.MaxPool2d, "model is the class MaxPool2d; give a torch.nn.Module that was made"),
+    ],
+)
+def test_what_is_no_model_is_refused(model: Any, sentence: str) -> None:
+    with pytest.raises(ModelError) as refusal:
+        replace_pooling(model)
+    assert str(refusal.value) == sentence
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_a_scripted_model_is_refused_and_stays_as_it_was() -> None:
+    scripted = torch.jit.script(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)))
+    with pytest.raises(ModelError, match=r"^the model is a scripted or traced Sequential, which cannot be changed;"):
+        replace_pooling(scripted)
+    mixed = nn.Sequential(nn.AvgPool2d(2), scripted)
+    with pytest.raises(ModelError, match=r'^the module "1\.1" is a scripted or traced MaxPool2d, which cannot be'):
+        replace_pooling(mixed)
+    assert type(mixed[0]) is nn.AvgPool2d
+    without = nn.Sequential(nn.AvgPool2d(2), torch.jit.script(nn.ReLU()))
+    assert [swap.names for swap in replace_pooling(without)] == [("0",)]
+
+
+def test_lp_pooling_layers_print_their_whole_window() -> None:
+    layer = LPPool2d(2, 3, 2, True, padding=1, dilation=2)
+    assert layer.extra_repr() == "norm_type=2, kernel_size=3, stride=2, padding=1, dilation=2, ceil_mode=True"

@@ -80,7 +80,7 @@ def test_input_that_does_not_fit_is_refused(shape, words):
 
 
 def test_no_maps_are_refused():
-    with pytest.raises(ModelError, match="at least 1 map"):
+    with pytest.raises(ModelError, match="channels is 0; give an integer of at least 1"):
         TrainableSubsampling2d(0)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from switchgrad import ops
 from switchgrad.geometry import IntOrTuple, Padding
 from switchgrad.nn.windowed import Windowed
+from switchgrad.ops.checks import function as checked_function
 
 __all__ = [
     "GeneralPool1d",
@@ -143,7 +144,7 @@ class _GeneralPool(Windowed):
         fill: float = 0.0,
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
-        self.function = function
+        self.function = checked_function(function, "function")
         self.fill = fill
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from switchgrad import ops
 from switchgrad.errors import GeometryError, ModelError
 from switchgrad.ops import max_pool1d
+from switchgrad.ops.checks import count
 
 __all__ = ["ChannelMaxout", "Maxout"]
 
@@ -43,10 +44,8 @@ class Maxout(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if min(in_features, out_features, pieces) < 1:
-            raise ModelError(
-                f"in_features is {in_features}, out_features {out_features}, pieces {pieces}; each must be at least 1"
-            )
+        for name, given in (("in_features", in_features), ("out_features", out_features), ("pieces", pieces)):
+            count(given, name, error=ModelError)
         self.in_features, self.out_features, self.pieces = in_features, out_features, pieces
         self.linear = nn.Linear(in_features, out_features * pieces, bias, device, dtype)
 
@@ -87,9 +86,7 @@ class ChannelMaxout(nn.Module):
 
     def __init__(self, pieces: int = 2, axis: int = 1) -> None:
         super().__init__()
-        if pieces < 1:
-            raise ModelError(f"pieces is {pieces}; maxout needs at least 1")
-        self.pieces, self.axis = pieces, axis
+        self.pieces, self.axis = count(pieces, "pieces", error=ModelError), axis
 
     def forward(self, input: Tensor) -> Tensor:
         """The largest of each group of channels."""

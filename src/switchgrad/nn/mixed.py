@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from switchgrad import ops
 from switchgrad.errors import ModelError
-from switchgrad.geometry import IntOrTuple, Padding
+from switchgrad.geometry import IntOrTuple, Padding, is_integer
 from switchgrad.nn.windowed import Windowed
+from switchgrad.ops.checks import count, described, known_number
 
 __all__ = [
     "GatedPool1d",
@@ -38,7 +42,7 @@ class _MixedPool(Windowed):
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
         shape = _sharing(self.dims, channels, places)
-        self.mixing = nn.Parameter(torch.full(shape, mixing))
+        self.mixing = nn.Parameter(torch.full(shape, float(known_number(mixing, "mixing"))))
 
 
 class MixedPool1d(_MixedPool):
@@ -166,8 +170,9 @@ class _TreePool(Windowed):
         channels: int | None = None,
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
-        if levels < 1:
-            raise ModelError(f"levels is {levels}; a tree has at least 1")
+        count(levels, "levels", error=ModelError)
+        if channels is not None:
+            count(channels, "channels", error=ModelError)
         size = self.cells().kernel_size
         leaves = 2 ** (levels - 1)
         each = size if channels is None else (channels, *size)
@@ -225,10 +230,17 @@ class TreePool3d(_TreePool):
         return ops.tree_pool3d(input, self.leaves, self.gates, *self.geometry())
 
 
+def _are_sizes(places: object, dims: int) -> bool:
+    return isinstance(places, Sequence) and len(places) == dims and all(map(is_integer, places))
+
+
 def _sharing(dims: int, channels: int | None, places: tuple[int, ...] | None) -> tuple[int, ...]:
     """Leading axes of a parameter that is one for all, one a channel, one a region, or one of each."""
-    if places is not None and len(places) != dims:
-        raise ModelError(f"places is {places}; give the {dims} sizes of the pooled map")
+    if channels is not None:
+        count(channels, "channels", error=ModelError)
+    if places is not None and not _are_sizes(places, dims):
+        given = f"{places}" if isinstance(cast("object", places), tuple) else described(places)
+        raise ModelError(f"places is {given}; give the {dims} sizes of the pooled map")
     if places is None:
         return () if channels is None else (channels, *[1] * dims)
     return (1 if channels is None else channels, *places)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from switchgrad import ops
 from switchgrad.geometry import IntOrTuple, Padding, window
+from switchgrad.ops.checks import count, known_number
 from switchgrad.ops.lp_pool import checked_norm
 
 __all__ = [
@@ -50,7 +51,10 @@ class _LPPool(nn.Module):
         return self.norm_type, self.kernel_size, self.stride, self.ceil_mode
 
     def extra_repr(self) -> str:
-        return f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}"
+        return (
+            f"norm_type={self.norm_type}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding}, dilation={self.dilation}, ceil_mode={self.ceil_mode}"
+        )
 
 
 class LPPool1d(_LPPool):
@@ -176,8 +180,9 @@ class GeM(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.p = nn.Parameter(torch.full((channels,), float(p), device=device, dtype=dtype))
-        self.eps = eps
+        powers = (count(channels, "channels"),)
+        self.p = nn.Parameter(torch.full(powers, float(known_number(p, "p")), device=device, dtype=dtype))
+        self.eps = known_number(eps, "eps")
         self.keepdim = keepdim
 
     def forward(self, input: Tensor) -> Tensor:

@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
+from switchgrad.errors import ModelError
 from switchgrad.nn import averaging, norms, pooling, stochastic
+from switchgrad.ops.checks import described
 
 __all__ = ["Swap", "Swaps", "replace_pooling"]
 
@@ -46,7 +49,12 @@ def replace_pooling(model: nn.Module) -> Swaps:
 
     The result is a tuple of `Swap` that prints as a table.
 
-    Raises nothing of its own; arguments that only torch accepts are refused by the new layers when they run.
+    Numbers may change in one place: Lp pooling follows our rule, which takes absolute values (torch's takes
+    signed powers, which differ for odd ones) and does not scale up windows that ``ceil_mode`` cuts short.
+
+    Raises `ModelError` for what is no model (a function, a class) and where a pooling layer was scripted or traced, for
+    TorchScript cannot be changed; the model is then as it was. Arguments that only torch accepts are refused by the new
+    layers when they run.
 
     >>> import torch
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 6, 5), torch.nn.MaxPool2d(2), torch.nn.AvgPool2d(3, 1))
@@ -57,6 +65,7 @@ def replace_pooling(model: nn.Module) -> Swaps:
     >>> model(torch.rand(1, 1, 28, 28)).shape
     torch.Size([1, 6, 10, 10])
     """
+    _check(model)
     found: dict[int, tuple[nn.Module, list[str]]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         found.setdefault(id(module), (module, []))[1].append(name)
@@ -69,6 +78,20 @@ def replace_pooling(model: nn.Module) -> Swaps:
         elif any(base in _OURS for base in before.__mro__):
             swaps.append(Swap(tuple(names), _name(before), None))
     return Swaps(swaps)
+
+
+def _check(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}" if isinstance(model, type) else described(model)
+        raise ModelError(f"model is {what}; give a torch.nn.Module that was made")
+    names = {layer.__name__ for layer in _OURS}
+    for name, part in model.named_modules():
+        if isinstance(part, torch.jit.ScriptModule) and (part is model or part.original_name in names):
+            where = f'the module "{name}"' if name else "the model"
+            raise ModelError(
+                f"{where} is a scripted or traced {part.original_name}, which cannot be changed; replace the pooling "
+                "first, then script or trace the model"
+            )
 
 
 def _become_ours(module: nn.Module, ours: type[nn.Module], more: Callable[[], dict[str, Any]]) -> None:

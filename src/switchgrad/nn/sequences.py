@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from switchgrad import ops
 from switchgrad.errors import ModelError
+from switchgrad.ops.checks import count, known_number
 
 __all__ = [
     "AutoPool",
@@ -24,7 +25,8 @@ class AutoPool(nn.Module):
 
     def __init__(self, channels: int, alpha: float = 1.0) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.full((channels,), alpha))
+        each = (count(channels, "channels", error=ModelError),)
+        self.alpha = nn.Parameter(torch.full(each, float(known_number(alpha, "alpha"))))
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         return ops.auto_pool(input, self.alpha, mask)
@@ -44,10 +46,11 @@ class ExpectationPool(nn.Module):
 
     def __init__(self, m: float = 1.0, learned: bool = False, above_mean: bool = False) -> None:
         super().__init__()
+        sharpness = torch.tensor(float(known_number(m, "m")))
         if learned:
-            self.m = nn.Parameter(torch.tensor(m))
+            self.m = nn.Parameter(sharpness)
         else:
-            self.register_buffer("m", torch.tensor(m))
+            self.register_buffer("m", sharpness)
         self.above_mean = above_mean
 
     def forward(self, input: Tensor) -> Tensor:
@@ -70,8 +73,8 @@ class ClusterPool(nn.Module):
 
     def __init__(self, features: int, clusters: int) -> None:
         super().__init__()
-        if features < 1 or clusters < 1:
-            raise ModelError(f"features is {features} and clusters {clusters}; each must be at least 1")
+        count(features, "features", error=ModelError)
+        count(clusters, "clusters", error=ModelError)
         self.logits = nn.Parameter(torch.empty(clusters, features))
         self.reset_parameters()
 

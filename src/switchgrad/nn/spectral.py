@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from switchgrad import ops
 from switchgrad.errors import ModelError
 from switchgrad.geometry import IntOrTuple
+from switchgrad.ops.checks import count
 
 if TYPE_CHECKING:
     from switchgrad.ops.spectral.fourier import Norm
@@ -147,7 +148,7 @@ class WaveletPool3d(nn.Module):
 class _LDWPool(nn.Module):
     def __init__(self, taps: int = 2) -> None:
         super().__init__()
-        if taps < 2 or taps % 2:
+        if count(taps, "taps", 2, error=ModelError) % 2:
             raise ModelError(f"taps is {taps}; a wavelet filter has an even number of them")
         self.low = nn.Parameter(torch.empty(taps))
         self.high = nn.Parameter(torch.empty(taps))

@@ -11,6 +11,8 @@ from switchgrad import ops
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding
 from switchgrad.nn.windowed import Windowed
+from switchgrad.ops.checks import generator_or_none
+from switchgrad.ops.stochastic.draws import probability
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +48,7 @@ class _RandomWindow(Windowed):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
-        self.generator = generator
+        self.generator = generator_or_none(generator)
 
 
 class StochasticPool1d(_RandomWindow):
@@ -101,9 +103,7 @@ class _MaxPoolDropout(_RandomWindow):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode, generator=generator)
-        if not 0 <= p <= 1:
-            raise GeometryError(f"p is {p}; give a probability between 0 and 1")
-        self.p = p
+        self.p = probability("p", p)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, p={self.p}"
@@ -161,7 +161,7 @@ class _S3Pool(nn.Module):
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
         self.grid_size = kernel_size if grid_size is None else grid_size
-        self.generator = generator
+        self.generator = generator_or_none(generator)
 
     def _sizes(self) -> tuple[IntOrTuple, IntOrTuple, IntOrTuple]:
         return self.kernel_size, self.stride, self.grid_size
@@ -226,7 +226,7 @@ class _FractionalMaxPool(nn.Module):
         self.output_ratio = output_ratio
         self.return_indices = return_indices
         self.register_buffer("_random_samples", _random_samples)
-        self.generator = generator
+        self.generator = generator_or_none(generator)
         self.mode: Mode = mode
         self.return_switches = return_switches
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from switchgrad.errors import GeometryError, ModelError
 from switchgrad.geometry import IntOrTuple, window
 from switchgrad.ops import sum_pool1d, sum_pool2d, sum_pool3d
+from switchgrad.ops.checks import count
 from switchgrad.ops.routing import is_transformed
 
 __all__ = ["TrainableSubsampling1d", "TrainableSubsampling2d", "TrainableSubsampling3d"]
@@ -27,9 +28,7 @@ class _TrainableSubsampling(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if channels < 1:
-            raise ModelError(f"channels is {channels}; subsampling needs at least 1 map")
-        self.channels = channels
+        self.channels = count(channels, "channels", error=ModelError)
         self.window = window(self.dims, kernel_size, stride)
         self.coefficient = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(channels, device=device, dtype=dtype))

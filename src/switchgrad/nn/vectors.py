@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from switchgrad import ops
 from switchgrad.errors import ModelError
-from switchgrad.ops.pyramid_pool import PyramidMode
+from switchgrad.ops.pyramid_pool import PyramidMode, check_levels
 
 __all__ = ["OrderlessPool", "SpatialPyramidPool"]
 
@@ -25,6 +25,7 @@ class SpatialPyramidPool(nn.Module):
 
     def __init__(self, levels: Sequence[int] = (4, 2, 1), mode: PyramidMode = "max") -> None:
         super().__init__()
+        check_levels(levels)
         self.levels = tuple(levels)
         self.mode: PyramidMode = mode
 

@@ -8,35 +8,76 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from switchgrad.errors import GeometryError
+from switchgrad.errors import GeometryError, SwitchgradError
 from switchgrad.geometry import is_integer
 
 FLOATS = frozenset((torch.float64, torch.float32, torch.float16, torch.bfloat16))
 
 
+def described(given: object) -> str:
+    """What was given, in a few words: numbers and short strings as they are, anything else by its type and shape."""
+    kind, shape = type(given).__name__, getattr(given, "shape", None)
+    if given is None:
+        return "None"
+    if isinstance(given, (int, float, complex)) or (isinstance(given, str) and len(given) <= _SHORT):
+        return f"{given!r}, a {kind}"
+    return f"of type {kind} and shape {shape}" if isinstance(shape, tuple) else f"of type {kind}"
+
+
+_SHORT = 40
+
+
 def check_tensor(given: object, name: str) -> None:
-    """Refuse what is no tensor."""
+    """Refuse what is no tensor, and tensors that do not lie in memory number by number."""
     if not isinstance(given, Tensor):
-        raise GeometryError(f"{name} is {given!r}, a {type(given).__name__}; give a tensor")
+        raise GeometryError(f"{name} is {described(given)}; give a tensor")
+    if given.layout != torch.strided:
+        raise GeometryError(f"{name} is laid out as {given.layout}; give a dense tensor, for example by .to_dense()")
 
 
 def check_map_tensor(given: object, name: str, dims: int) -> None:
     """Refuse what is no tensor as the input of the operator ``name`` over ``dims`` axes."""
-    if not isinstance(given, Tensor):  # the names are joined only then: that takes longer than the question
+    # The names are joined only then: that takes longer than the question.
+    if not isinstance(given, Tensor) or given.layout != torch.strided:
         check_tensor(given, f"the input of {name}{dims}d")
 
 
 def number(value: Any, name: str) -> float:
-    """``value``, if it is a number."""
-    if not isinstance(value, (int, float)) and not (hasattr(value, "__float__") and not isinstance(value, str)):
-        raise GeometryError(f"{name} is {value!r}, a {type(value).__name__}; give a number")
+    """``value``, if it is one number, NaN among them."""
+    if isinstance(value, (int, float)):
+        return value
+    if not hasattr(value, "__float__") or getattr(value, "shape", ()) not in ((), (1,)):
+        raise GeometryError(f"{name} is {described(value)}; give a number")
     return value
 
 
-def count(value: Any, name: str, least: int = 1) -> int:
+def known_number(value: Any, name: str) -> float:
+    """``value``, if it is one number and not NaN."""
+    if isinstance(number(value, name), float) and value != value:
+        raise GeometryError(f"{name} is {value}; give a number that is not NaN")
+    return value
+
+
+def count(value: Any, name: str, least: int = 1, *, error: type[SwitchgradError] = GeometryError) -> int:
     """``value``, if it is an integer and not too small."""
-    if not is_integer(value) or value < least:
-        raise GeometryError(f"{name} is {value!r}; give an integer of at least {least}")
+    if not is_integer(value):
+        raise error(f"{name} is {described(value)}; give an integer of at least {least}")
+    if value < least:
+        raise error(f"{name} is {value}; give an integer of at least {least}")
+    return value
+
+
+def function(value: Any, name: str) -> Callable[..., Any]:
+    """``value``, if it can be called."""
+    if not callable(value):
+        raise GeometryError(f"{name} is {described(value)}; give a function")
+    return value
+
+
+def generator_or_none(value: Any) -> torch.Generator | None:
+    """``value``, if random numbers can be drawn from it or PyTorch's own generator is meant."""
+    if value is not None and not isinstance(value, torch.Generator):
+        raise GeometryError(f"generator is {described(value)}; give a torch.Generator, or None for PyTorch's own")
     return value
 
 

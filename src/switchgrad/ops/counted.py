@@ -27,6 +27,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from switchgrad.ops.checks import generator_or_none
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _WORD = 2**32 - 1
 
@@ -88,5 +90,6 @@ def new_seed(generator: torch.Generator | None, device: torch.device) -> Tensor:
 
     It is drawn where it is needed, so that nobody waits for a copy and a CUDA graph draws another at each replay.
     """
-    where = device if generator is None else generator.device
+    source = generator_or_none(generator)
+    where = device if source is None else source.device
     return torch.randint(2**63 - 1, (), generator=generator, device=where).to(device)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from switchgrad.errors import GeometryError
 from switchgrad.ops.avg_pool.reference import wide
-from switchgrad.ops.checks import FLOATS, check_tensor, number
+from switchgrad.ops.checks import FLOATS, check_tensor, known_number, number
 from switchgrad.ops.lp_fused import has_kernel
 from switchgrad.ops.lp_pool import checked_norm, lp_pool1d, lp_pool2d, lp_pool3d, lp_root, lp_terms
 from switchgrad.ops.max_pool import max_pool1d, max_pool2d, max_pool3d
@@ -159,8 +159,12 @@ def gem_pool(input: Tensor, p: Tensor | float = 3.0, eps: float = 1e-6, keepdim:
     axes = _spatial(input, "gem_pool")
     if not number(eps, "eps") > 0:
         raise GeometryError(f"eps is {eps}; the generalised mean needs numbers above 0, so give a small one")
-    if not isinstance(p, Tensor) and number(p, "p") == 0:
+    if not isinstance(p, Tensor) and known_number(p, "p") == 0:
         raise GeometryError("p is 0; the generalised mean needs another power, for example 1 (mean) or 3")
+    if isinstance(p, Tensor) and p.numel() not in (1, input.shape[1]):
+        raise GeometryError(
+            f"p has shape {tuple(p.shape)}; give one number, or one for each channel, ({input.shape[1]},)"
+        )
     power = p.reshape(-1, *[1] * len(axes)) if isinstance(p, Tensor) else p
     cells = input.to(wide(input.dtype)).clamp_min(eps)
     largest = cells.detach().amax(axes, keepdim=True)

@@ -19,7 +19,7 @@ from switchgrad.ops.adaptive_pool import (
     adaptive_max_pool2d,
     adaptive_max_pool3d,
 )
-from switchgrad.ops.checks import check_tensor, number
+from switchgrad.ops.checks import check_tensor, described, generator_or_none, known_number
 from switchgrad.ops.exporting import refuse_while_exporting
 from switchgrad.ops.routing import is_transformed
 from switchgrad.ops.windows import wide
@@ -56,9 +56,18 @@ def spatial_pyramid_pool(input: Tensor, levels: Sequence[int] = (4, 2, 1), mode:
         raise GeometryError(f"spatial_pyramid_pool takes (N, C) and 1 to 3 spatial axes, not {tuple(input.shape)}")
     if mode not in _POOLS:
         raise GeometryError(f'mode is "{mode}"; give "max" or "average"')
+    check_levels(levels)
     if not levels:
         raise GeometryError("levels is empty; give the bins along an axis for a level or more, for example (4, 2, 1)")
     return torch.cat([_POOLS[mode][dims](input, level).flatten(1) for level in levels], 1)
+
+
+def check_levels(levels: object) -> None:
+    """Refuse what is no sequence of levels."""
+    if not isinstance(levels, Sequence) or isinstance(levels, str):
+        raise GeometryError(
+            f"levels is {described(levels)}; give the bins along an axis for each level, for example (4, 2, 1)"
+        )
 
 
 def vlad(descriptors: Tensor, codebook: Tensor, alpha: float | None = None, normalise: bool = True) -> Tensor:
@@ -100,7 +109,7 @@ def vlad(descriptors: Tensor, codebook: Tensor, alpha: float | None = None, norm
     if alpha is None:
         share = functional.one_hot(far.detach().argmin(-1), len(centres)).to(x.dtype)
     else:
-        share = (-number(alpha, "alpha") * far).softmax(-1)
+        share = (-known_number(alpha, "alpha") * far).softmax(-1)
     parts = share.transpose(1, 2) @ x - share.sum(1).unsqueeze(-1) * centres
     if normalise:
         parts = _of_length_1(_of_length_1(parts).flatten(1))
@@ -138,7 +147,7 @@ def k_means(descriptors: Tensor, k: int, iterations: int = 25, *, generator: tor
         raise GeometryError(f"k is {k!r} for descriptors {tuple(descriptors.shape)}; give (M, D) and k from 1 to M")
     if descriptors.is_meta or torch.compiler.is_exporting() or is_transformed():
         raise GeometryError("k_means takes as many steps as the numbers ask for; call it on numbers, before tracing")
-    return _centres(wide(descriptors), k, iterations, generator).to(descriptors.dtype)
+    return _centres(wide(descriptors), k, iterations, generator_or_none(generator)).to(descriptors.dtype)
 
 
 def _centres(descriptors: Tensor, k: int, iterations: int, generator: torch.Generator | None) -> Tensor:

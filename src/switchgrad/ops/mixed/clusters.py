@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.ops.checks import check_tensor, number
+from switchgrad.ops.checks import check_tensor, known_number
 from switchgrad.ops.windows import FLOATS, wide
 
 
@@ -67,7 +67,7 @@ def auto_pooling_loss(frames: Tensor, logits: Tensor, coherence: float = 1.0) ->
     back = pooled @ means
     reconstruction = (x - back).square().sum(-1).mean()
     change = pooled.diff(dim=-2).square().sum(-1).mean()
-    return torch.add(reconstruction, change, alpha=number(coherence, "coherence"))
+    return torch.add(reconstruction, change, alpha=known_number(coherence, "coherence"))
 
 
 def _check(input: Tensor, logits: Tensor) -> None:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
-from switchgrad.ops.checks import number
+from switchgrad.ops.checks import check_tensor, number
+from switchgrad.ops.checks import function as checked_function
 from switchgrad.ops.layout import in_layout_of
 from switchgrad.ops.windows import checked_window, windows
 
@@ -86,7 +87,8 @@ def general_pool3d(
 
 def _general(input: Tensor, function: Callable[[Tensor], Tensor], win: Window, fill: float) -> Tensor:
     laid = windows(input, win, number(fill, "fill"))
-    pooled = function(laid)
+    pooled = checked_function(function, "function")(laid)
+    check_tensor(pooled, "what the function returned")
     if pooled.shape != laid.shape[:-1]:
         raise GeometryError(
             f"the function returned {tuple(pooled.shape)} for windows of {tuple(laid.shape)}; it must return "

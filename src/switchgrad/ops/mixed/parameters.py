@@ -7,13 +7,13 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import Window
-from switchgrad.ops.checks import check_tensor, number
+from switchgrad.ops.checks import check_tensor, known_number
 from switchgrad.ops.windows import cells, wide
 
 
 def proportions(mixing: Tensor | float, input: Tensor, win: Window) -> Tensor:
     """One number a window, ready to broadcast against the pooled map."""
-    given = mixing if isinstance(mixing, Tensor) else torch.tensor(number(mixing, "mixing"), device=input.device)
+    given = mixing if isinstance(mixing, Tensor) else torch.tensor(known_number(mixing, "mixing"), device=input.device)
     return _shared("mixing", given.to(wide(input)), input, win)
 
 

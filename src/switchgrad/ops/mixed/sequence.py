@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.ops.checks import check_tensor, number
+from switchgrad.ops.checks import check_tensor, known_number
 from switchgrad.ops.windows import FLOATS, wide
 
 
@@ -100,7 +100,7 @@ def _expectation(x: Tensor, logits: Tensor) -> Tensor:
 
 def _parameter(given: Tensor | float, name: str, x: Tensor) -> Tensor:
     """A number or a tensor of them in the dtype and on the device of ``x``."""
-    tensor = given if isinstance(given, Tensor) else torch.tensor(number(given, name), device=x.device)
+    tensor = given if isinstance(given, Tensor) else torch.tensor(known_number(given, name), device=x.device)
     return tensor.to(x)
 
 

@@ -59,6 +59,8 @@ def _check_numbers(table: Tensor, pictures: int) -> None:
 
 
 def _table(name: str, boxes: Sequence[Tensor], input: Tensor) -> Tensor:
+    for each in boxes:
+        check_tensor(each, f"an entry in the list of boxes of {name}")
     if len(boxes) != input.shape[0] or any(b.dim() != 2 or b.shape[1] != 4 for b in boxes):
         raise GeometryError(
             f"{name} was given {len(boxes)} lists of boxes of shapes {[tuple(b.shape) for b in boxes]} for "

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from switchgrad.errors import GeometryError
-from switchgrad.ops.checks import check_tensor, number
+from switchgrad.ops.checks import check_tensor, known_number
 
 
 def box_area(boxes: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
     """
     inter, union = _overlap(boxes1, boxes2)
     low, high = _enclosing(boxes1, boxes2)
-    diagonal = (high - low).clamp_min(0).square().sum(-1) + number(eps, "eps")
+    diagonal = (high - low).clamp_min(0).square().sum(-1) + known_number(eps, "eps")
     middle1, middle2 = ((b[:, :2] + b[:, 2:]) / 2 for b in map(exact, (boxes1, boxes2)))
     distance = (middle1[:, None] - middle2[None]).square().sum(-1)
     return _quotient(inter, union) - distance / diagonal
