@@ -29,8 +29,9 @@ def blur_pool2d(
     by their sum, along both axes. ``padding_mode``: what lies beyond the border: "reflect" (the paper), "replicate" or
     "zeros"; :math:`\lfloor (R - 1) / 2 \rfloor` cells before and the rest after.
 
-    Linear: the backward is the filter turned around, what reached over the border folded back; deterministic, nothing
-    is kept. Put it after a max pooling of stride 1 (MaxBlurPool) or in place of a stride in a convolution.
+    NaN and infinities spread to the cells whose filter holds them. Backward: the filter turned around, what reached
+    over the border folded back; linear and deterministic, nothing is kept. Put it after a max pooling of stride 1
+    (MaxBlurPool) or in place of a stride in a convolution.
 
     Raises `GeometryError` for a kernel size below 1, a map too small to be reflected, an unknown padding mode, and
     where `avg_pool2d` does.

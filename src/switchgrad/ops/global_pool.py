@@ -89,6 +89,10 @@ def global_avg_pool_linear(input: Tensor, weight: Tensor, bias: Tensor | None = 
 def global_sum_pool(input: Tensor, keepdim: bool = False) -> Tensor:
     """The sum of each map: `global_avg_pool` without the division.
 
+    Backward: every cell gets the gradient of its map.
+
+    Babenko, Lempitsky: Aggregating deep convolutional features for image retrieval (2015).
+
     >>> import torch
     >>> global_sum_pool(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
     tensor([[12.]])
@@ -103,6 +107,8 @@ def global_max_pool(input: Tensor, keepdim: bool = False, *, return_indices: boo
     Shapes as for `global_avg_pool`; ``return_indices`` adds the flat, row-major int64 index in the map. The first of
     several maxima wins, NaN wins, of several NaN the last. Backward: the winner gets the gradient, all others 0.
     Raises `GeometryError` where `global_avg_pool` does.
+
+    Oquab, Bottou, Laptev, Sivic: Is object localization for free? (2015).
 
     >>> import torch
     >>> global_max_pool(torch.tensor([[[[1.0, 6.0], [3.0, 6.0]]]]), return_indices=True)
@@ -122,7 +128,12 @@ def global_lp_pool(input: Tensor, norm_type: float, keepdim: bool = False) -> Te
 
     .. math:: y_{n,c} = \Bigl( \sum_{h,w} |x_{n,c,h,w}|^p \Bigr)^{1/p}
 
-    Shapes as for `global_avg_pool`; ``norm_type``, signs and derivatives as for `lp_pool2d`.
+    Shapes as for `global_avg_pool`; ``norm_type``, signs and range as for `lp_pool2d`. Backward:
+    :math:`\operatorname{sign}(x) (|x| / y)^{p-1}`, and 0 where x is 0. Raises `GeometryError` for p of 0, below,
+    or NaN, and where `global_avg_pool` does.
+
+    Sermanet, Chintala, LeCun: Convolutional neural networks applied to house numbers digit classification (2012), with
+    the whole map as the window.
 
     >>> import torch
     >>> global_lp_pool(torch.tensor([[[3.0, -4.0]]]), 2)
@@ -144,9 +155,11 @@ def gem_pool(input: Tensor, p: Tensor | float = 3.0, eps: float = 1e-6, keepdim:
 
     Shapes as for `global_avg_pool`. ``p``: a number or a tensor, one for all or one a channel (C), which may be
     trained; never 0. Numbers below ``eps`` count as ``eps`` and get no gradient. Cells are divided by the largest of
-    their map before the power is taken, so that large p does not overflow. Backward: through x and p.
+    their map before the power is taken, so that large p does not overflow. NaN makes its map NaN; a map without a
+    number above ``eps`` gives ``eps``. Backward: through x and p.
 
-    Raises `GeometryError` for ``eps`` of 0 or below, a p of 0, and where `global_avg_pool` does.
+    Raises `GeometryError` for ``eps`` of 0 or below, a p of 0, of NaN or of another shape, and where `global_avg_pool`
+    does.
 
     Radenovic, Tolias, Chum: Fine-tuning CNN image retrieval with no human annotation (2018).
 

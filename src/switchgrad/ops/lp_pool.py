@@ -44,6 +44,10 @@ def lp_pool2d(
     not scaled up (PyTorch scales it). Signed numbers and fractional p work (PyTorch takes :math:`x^p`: NaN or the wrong
     sign).
 
+    Powers and sums are taken in the dtype of sums (float64, otherwise float32) and not scaled, so numbers whose p-th
+    power leaves its range give inf or 0, as in PyTorch: with p = 2 in float32, those above about 1.8e19 or
+    below about 3e-23.
+
     Backward: :math:`\partial y / \partial x = \operatorname{sign}(x) (|x| / y)^{p-1}`, and 0 where x is 0, also at the
     kinks and poles there; deterministic. Every order of derivatives and ``torch.compile`` work. With ``inf`` the
     gradient goes to the first largest cell.

@@ -38,7 +38,8 @@ def spatial_pyramid_pool(input: Tensor, levels: Sequence[int] = (4, 2, 1), mode:
 
     Shapes: :math:`(N, C, \ldots)` with one to three spatial axes to :math:`(N, C \sum_l l^d)`. ``levels``: bins along
     every axis, a level each; ``mode`` "max" or "average". A level's windows are those of `adaptive_max_pool2d`; its
-    part of the vector is the pooled map (C, l, l) in row-major order. Ties, NaN and derivatives as there.
+    part of the vector is the pooled map (C, l, l) in row-major order. Ties and NaN as there.
+    Backward: each cell gets the sum, over the levels, of what their poolings send back.
 
     Raises `GeometryError` for other axes, no level or one below 1, and an unknown mode.
 

@@ -163,6 +163,7 @@ def chunk_max_pool(input: Tensor, chunks: int) -> Tensor:
     """The largest value of each of ``chunks`` equal parts of a sequence: what, and roughly when.
 
     Shapes: (N, C, L) or (C, L) to (N, C, ``chunks``); parts as for `adaptive_max_pool1d`, of which this is a name.
+    Backward: each gradient goes to its part's winner.
 
     Chen et al.: Event extraction via dynamic multi-pooling convolutional neural networks (2015).
 

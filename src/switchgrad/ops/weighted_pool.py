@@ -49,6 +49,8 @@ def weighted_avg_pool2d(
     Raises `GeometryError` for neither or both of ``sigma`` and ``weights``, a sigma not above 0, weights of another
     shape, and where `avg_pool2d` does.
 
+    Goodfellow, Bengio, Courville: Deep learning (2016), section 9.3, names it among the popular kinds.
+
     >>> import torch
     >>> x = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 0.0]]])
     >>> weighted_avg_pool2d(x, 3, sigma=100.0).item(), weighted_avg_pool2d(x, 3, sigma=0.1).item()

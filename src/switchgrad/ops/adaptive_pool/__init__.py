@@ -95,6 +95,9 @@ def adaptive_max_pool2d(
 
     Raises `GeometryError` for an input of other axes, an output size below 1, and both flags at once.
 
+    He, Zhang, Ren, Sun: Spatial pyramid pooling in deep convolutional networks for visual recognition (2014): a level
+    of the pyramid.
+
     >>> import torch
     >>> values, indices = adaptive_max_pool2d(torch.arange(15.0).reshape(1, 3, 5), (2, 2), return_indices=True)
     >>> values.tolist(), indices.tolist()

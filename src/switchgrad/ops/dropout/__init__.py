@@ -34,7 +34,8 @@ def dropout(
     dropped element gives 0 even if it is NaN or infinite; p = 1 drops all.
 
     Backward: the same mask on the gradient; differentiable at every order. Under functorch transforms and forward
-    mode it is PyTorch's own dropout. Raises `GeometryError` for a ``p`` outside 0 to 1.
+    mode it is PyTorch's own dropout. Under ``torch.compile`` a ``generator`` breaks the graph there
+    (``fullgraph=True`` refuses); without one a call is one graph. Raises `GeometryError` for a ``p`` outside 0 to 1.
 
     Srivastava and others: Dropout (2014); Salmon and others: Parallel random numbers: as easy as 1, 2, 3 (2011).
 

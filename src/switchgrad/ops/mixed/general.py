@@ -36,6 +36,9 @@ def general_pool2d(
     over the windows that hold it. Raises `GeometryError` for shapes and windows that do not fit, and where the function
     returns another shape.
 
+    Boureau, Ponce, LeCun: A theoretical analysis of feature pooling in visual recognition (2010): what the choice of
+    the function does.
+
     >>> import torch
     >>> x = torch.tensor([[[3.0, 9.0], [0.0, 6.0]]])
     >>> general_pool2d(x, lambda cells: cells.median(-1).values, 2), general_pool2d(x, lambda cells: cells.std(-1), 2)

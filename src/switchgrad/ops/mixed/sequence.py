@@ -66,7 +66,7 @@ def expectation_pool(input: Tensor, m: Tensor | float = 1.0, above_mean: bool = 
     :math:`p_i \propto e^{m (x_i - \bar x)} (1 + \text{sign}(m (x_i - \bar x))) / 2`. NaN makes its map NaN.
 
     Backward: as for `auto_pool`; with ``above_mean`` the choice of values is held fixed. Raises `GeometryError` for
-    shapes that do not match.
+    shapes that do not match and an m of NaN.
 
     Luo, Tu, Ding, Gao, Deng: Expectation pooling: an effective and interpretable pooling method for predicting
     DNA-protein binding (2019).

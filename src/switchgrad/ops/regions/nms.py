@@ -28,6 +28,9 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     with the boxes, not with their square. Not differentiable. Raises `GeometryError` for shapes that do not match and
     for a threshold that is not from 0 to 1.
 
+    Felzenszwalb, Girshick, McAllester, Ramanan: Object detection with discriminatively trained part-based models
+    (2010).
+
     >>> boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 3.0], [5.0, 5.0, 6.0, 6.0]])
     >>> nms(boxes, torch.tensor([0.8, 0.9, 0.1]), 0.5)
     tensor([1, 2])

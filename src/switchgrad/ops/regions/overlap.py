@@ -33,6 +33,8 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     Two boxes without an area have IoU 0 (torchvision: NaN). Differentiable with respect to the boxes. Raises
     `GeometryError` for other shapes.
 
+    Everingham, Van Gool, Williams, Winn, Zisserman: The Pascal visual object classes (VOC) challenge (2010).
+
     >>> box_iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0], [5.0, 5.0, 6.0, 6.0]]))
     tensor([[0.3333, 0.0000]])
     """

@@ -71,7 +71,8 @@ def ps_roi_pool(input: Tensor, boxes: Boxes, output_size: IntOrTuple, spatial_sc
     Corners are rounded to whole cells (halves away from 0), the second one is not part of the box:
     :math:`h = \max(\text{round}(s y_2) - \text{round}(s y_1), 1)`, and bin p holds the rows
     :math:`\lfloor p h / P + y_1 \rfloor` to :math:`\lceil (p + 1) h / P + y_1 \rceil - 1`, cut to the map. A bin
-    without a cell gives 0. The semantics, names and arguments are torchvision's; sums are taken in another order.
+    without a cell gives 0; NaN in a cell makes the bins NaN that hold it. The semantics, names and arguments are
+    torchvision's; sums are taken in another order.
 
     Backward: each gradient is shared evenly by the cells of its bin; deterministic. Raises `GeometryError` as
     `roi_pool`, and where P Q does not divide the channels.

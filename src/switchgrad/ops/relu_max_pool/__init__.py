@@ -65,6 +65,9 @@ def relu_max_pool2d(
 
     Raises `GeometryError` for shapes and windows that do not fit and for slopes below 0.
 
+    The pair is that of Krizhevsky, Sutskever, Hinton: ImageNet classification with deep convolutional neural networks
+    (2012); leaky slopes: Maas, Hannun, Ng: Rectifier nonlinearities improve neural network acoustic models (2013).
+
     >>> import torch
     >>> x = torch.tensor([[[3.0, -9.0, -1.0, -2.0]]], requires_grad=True)
     >>> y, switches = relu_max_pool2d(x, (1, 2), return_switches=True)

@@ -59,7 +59,7 @@ def max_min_pool2d(
     dilation: IntOrTuple = 1,
     ceil_mode: bool = False,
 ) -> Tensor:
-    r"""The largest and the smallest value of each window: twice the channels.
+    r"""The largest value of each window, and minus the smallest: twice the channels.
 
     Shapes: ``input`` is (N, C, H, W) or (C, H, W), the result (N, 2 C, P, Q) or (2 C, P, Q): first the maxima of all
     channels, then what is left of the minima with their sign turned. Window as for `max_pool2d`; float64, float32,

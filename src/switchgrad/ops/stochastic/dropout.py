@@ -50,7 +50,8 @@ def max_pool_dropout2d(
     by the cell's place and a seed, which comes from ``generator`` (default: PyTorch's); drawn in the kernel, never
     stored, the same in every layout and with any number of threads. `dropout` of a contiguous input with the same seed
     drops the same cells. Or give ``samples``, numbers in [0, 1) of the input's shape. Under ``torch.compile`` give
-    samples for eager's result: the inductor draws its own seed. ``return_switches`` adds the `Switches`; a window
+    samples for eager's result: the inductor draws its own seed. A ``generator`` breaks its graph there
+    (``fullgraph=True`` refuses); without one a call is one graph. ``return_switches`` adds the `Switches`; a window
     whose largest is a dropped cell has no winner (255).
 
     Backward: the gradient goes to the winner, nowhere where a dropped cell won (one byte kept, not the mask); in

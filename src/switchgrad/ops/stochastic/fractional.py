@@ -52,13 +52,14 @@ def fractional_max_pool2d(
     ``_random_samples`` are numbers u in [0, 1) of shape (N, C, 2), for the columns first as in PyTorch (in random
     mode (N, C, 2, L) with :math:`L = \max P - 1`: the steps with the smallest numbers are the long ones); drawn from
     ``generator`` (default: PyTorch's) where not given. Under ``torch.compile`` give samples: then the compiled result
-    is the eager one, while the inductor draws its own numbers.
+    is the eager one, while the inductor draws its own numbers. A ``generator`` breaks the compiled graph there
+    (``fullgraph=True`` refuses); without one a call is one graph.
 
     ``return_indices`` adds PyTorch's flat int64 indices, ``return_switches`` our `PlacedSwitches`, of one byte. Ties:
     the first wins. NaN wins, of several the last.
 
     Backward: each gradient goes to its winner, summed over windows; one byte a pooled cell and the starts are kept.
-    Raises `GeometryError` for sizes that do not fit: PyTorch crashes for some of them.
+    Raises `GeometryError` for samples outside [0, 1) and for sizes that do not fit: PyTorch crashes for some of them.
 
     Graham: Fractional max-pooling (2014).
 

@@ -46,7 +46,8 @@ def s3_pool2d(
     each row, then for each column; drawn from ``generator`` where not given. Otherwise each strip is cut into g / s
     blocks of rows, which are averaged: for g = s this is the expectation of training.
 
-    Ties: the first cell wins; NaN wins. ``return_switches`` adds `PlacedSwitches`.
+    Ties: the first cell wins; NaN wins. ``return_switches`` adds `PlacedSwitches`. Under ``torch.compile`` a
+    ``generator`` breaks the graph there (``fullgraph=True`` refuses); without one a call is one graph.
 
     Backward: each gradient goes to its winner (one byte kept); in evaluation it is shared among the rows and columns
     averaged. Deterministic. Raises `GeometryError` for sizes that do not fit.

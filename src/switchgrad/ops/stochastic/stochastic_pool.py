@@ -52,7 +52,8 @@ def stochastic_pool2d(
     (`switchgrad.ops.counted`): functions of one seed, which comes from ``generator`` (default: PyTorch's), and of the
     window's place; drawn in the kernel, never stored, the same in every layout and with any number of threads. Or give
     ``samples``, numbers in [0, 1) of the pooled shape. Under ``torch.compile`` give samples for eager's result: the
-    inductor draws its own seed. ``return_switches`` adds the `Switches`.
+    inductor draws its own seed. A ``generator`` breaks its graph there (``fullgraph=True`` refuses); without
+    one a call is one graph. ``return_switches`` adds the `Switches`.
 
     Backward: the gradient goes to the cell that was drawn (one byte kept); in evaluation
     :math:`\partial y / \partial a_i = (2 a_i - y) / \sum_j a_j`. Raises `GeometryError` for shapes, windows and

@@ -91,7 +91,8 @@ def nearest_unpool2d(
 
     .. math:: x_h = y_p, \quad p = \lfloor (h + 1/2) \, P / H \rfloor
 
-    so that cells go by their middles (PyTorch's "nearest-exact"). Backward: each value gets the sum over its cells.
+    so that cells go by their middles (PyTorch's "nearest-exact"). NaN and infinities are repeated like other
+    values. Backward: each value gets the sum over its cells.
     Raises `GeometryError` for sizes that do not fit.
 
     Odena, Dumoulin, Olah: Deconvolution and checkerboard artifacts (2016).
@@ -142,7 +143,8 @@ def bilinear_unpool2d(
     .. math:: x_h = (1 - t) y_p + t \, y_{p+1}, \quad p + t = (h + 1/2) P / H - 1/2, \text{ or } h (P - 1) / (H - 1)
 
     the second with ``align_corners``, which puts the corner cells upon each other; beyond the outermost values they
-    continue. Backward: the interpolation's adjoint. Raises `GeometryError` for sizes that do not fit.
+    continue. NaN and infinities make NaN what is interpolated with them, with weight 0 too. Backward: the
+    interpolation's adjoint. Raises `GeometryError` for sizes that do not fit.
 
     Long, Shelhamer, Darrell: Fully convolutional networks for semantic segmentation (2015).
 
