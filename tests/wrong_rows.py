@@ -26,12 +26,17 @@ def _axes(x: Tensor) -> list[int]:
     return list(range(2, x.dim()))
 
 
+def _over_channels(x: Tensor, **a: Any) -> Tensor:
+    pooled = ops.global_avg_pool(x, **a)
+    return pooled.mean(1, keepdim=True).expand_as(pooled)
+
+
 AVERAGES = (
     Mutant("sum", ops.global_sum_pool, VALUES),
     Mutant("largest", ops.global_max_pool, VALUES),
     Mutant("without the last cell's share", lambda x, **a: ops.global_sum_pool(x, **a) / (x[0, 0].numel() + 1), VALUES),
     Mutant("over the last axis alone", lambda x, **a: ops.global_avg_pool(x[..., :1, :], **a), VALUES),
-    Mutant("over the channels as well", lambda x, **a: ops.global_avg_pool(x, **a).mean(1, keepdim=True), VALUES),
+    Mutant("over the channels as well", _over_channels, VALUES),
     Mutant("absolute numbers", lambda x, **a: ops.global_avg_pool(x.abs(), **a), VALUES),
     Mutant("axes are never kept", lambda x, keepdim=False: ops.global_avg_pool(x), VALUES),
     twice(ops.global_avg_pool),
