@@ -78,6 +78,18 @@ WRONG: dict[str, tuple[Callable[[], Any], type[SwitchgradError], str]] = {
     "ChannelMaxout": (lambda: nn.ChannelMaxout(None), ModelError, "pieces is None; give an integer of at least 1"),  # pyright: ignore
     "LDWPool2d": (lambda: nn.LDWPool2d("x"), ModelError, "taps is 'x', a str; give an integer of at least 2"),  # pyright: ignore
     "ExpectationPool": (lambda: nn.ExpectationPool("x"), GeometryError, "m is 'x', a str; give a number"),  # pyright: ignore
+    "LPOverTime": (lambda: nn.LPOverTime("x"), GeometryError, "norm_type is 'x', a str; give a number"),  # pyright: ignore
+    "LIPPool2d": (lambda: nn.LIPPool2d(2, logits=3), GeometryError, "logits is 3, a int; give a function"),  # pyright: ignore
+    "OrderlessPool": (
+        lambda: nn.OrderlessPool(torch.nn.Identity(), patches=3.5),  # pyright: ignore
+        ModelError,
+        "patches is 3.5, a float; give the size of each level's patches",
+    ),
+    "a divisor": (
+        lambda: ops.avg_pool2d(X, 2, divisor_override="x"),  # pyright: ignore
+        GeometryError,
+        "divisor_override is 'x', a str; give a number",
+    ),
     "ClusterPool": (lambda: nn.ClusterPool(3, "x"), ModelError, "clusters is 'x', a str; give an integer"),  # pyright: ignore
 }
 

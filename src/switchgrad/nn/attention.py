@@ -78,7 +78,7 @@ class _LIPPool(Windowed):
         logits: nn.Module,
     ) -> None:
         super().__init__(kernel_size, stride, padding, dilation, ceil_mode)
-        self.logits = logits
+        self.logits = checked_function(logits, "logits")
 
 
 class LIPPool1d(_LIPPool):

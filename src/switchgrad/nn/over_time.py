@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from switchgrad import ops
 from switchgrad.geometry import IntOrTuple
+from switchgrad.ops.lp_pool import checked_norm
 
 __all__ = [
     "AvgOverTime",
@@ -66,7 +67,7 @@ class LPOverTime(nn.Module):
 
     def __init__(self, norm_type: float) -> None:
         super().__init__()
-        self.norm_type = norm_type
+        self.norm_type = checked_norm(norm_type)
 
     def forward(self, input: Tensor, *, lengths: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         return ops.lp_over_time(input, self.norm_type, lengths=lengths, mask=mask)

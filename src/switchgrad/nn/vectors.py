@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from switchgrad import ops
 from switchgrad.errors import ModelError
+from switchgrad.ops.checks import count, described, function
 from switchgrad.ops.pyramid_pool import PyramidMode, check_levels
 
 __all__ = ["OrderlessPool", "SpatialPyramidPool"]
@@ -67,11 +68,13 @@ class OrderlessPool(nn.Module):
         alpha: float | None = None,
     ) -> None:
         super().__init__()
-        self.extract = extract
-        self.size = size
-        self.patches = tuple(patches)
-        self.stride = stride
-        self.clusters = clusters
+        self.extract = function(extract, "extract")
+        self.size = count(size, "size", error=ModelError)
+        if not isinstance(cast("object", patches), Sequence) or isinstance(patches, str):
+            raise ModelError(f"patches is {described(patches)}; give the size of each level's patches, as in (128, 64)")
+        self.patches = tuple(count(patch, "an entry of patches", error=ModelError) for patch in patches)
+        self.stride = count(stride, "stride", error=ModelError)
+        self.clusters = count(clusters, "clusters", error=ModelError)
         self.alpha = alpha
         for patch in self.patches:
             self.register_buffer(f"codebook{patch}", None)

@@ -13,7 +13,7 @@ from switchgrad.geometry import IntOrTuple, Padding, Window, fitting, remembered
 from switchgrad.kernels.schema import operator
 from switchgrad.ops import linear_maps
 from switchgrad.ops.avg_pool import registration as registration  # what the operators mean on every device
-from switchgrad.ops.checks import check_map_of_floats, check_map_tensor
+from switchgrad.ops.checks import check_map_of_floats, check_map_tensor, known_number
 
 __all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d", "sum_pool1d", "sum_pool2d", "sum_pool3d"]
 
@@ -207,7 +207,7 @@ def _checked(divisor_override: int | None) -> float:
         return 0.0
     if divisor_override == 0:
         raise GeometryError("divisor_override is 0; give a number to divide by, or None for the number of cells")
-    return float(divisor_override)
+    return float(known_number(divisor_override, "divisor_override"))
 
 
 def _average(
