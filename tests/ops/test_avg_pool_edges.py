@@ -85,10 +85,6 @@ REFUSED = {
     "padding": (lambda: ops.avg_pool1d(torch.ones(1, 4), 2, padding=2), "reaches the window's span of 2"),
     "output size": (lambda: ops.adaptive_avg_pool2d(torch.ones(1, 4, 4), (2, 0)), r"output_size is \(2, 0\)"),
     "output sizes": (lambda: ops.adaptive_max_pool1d(torch.ones(1, 4), (2, 2)), r"output_size is \(2, 2\)"),
-    "switches": (
-        lambda: ops.adaptive_max_pool1d(torch.ones(1, 5), 2, return_switches=True),
-        r"to \(2,\) over an input of \(5,\) differ in size",
-    ),
 }
 
 
