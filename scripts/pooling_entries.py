@@ -177,6 +177,13 @@ ENTRIES = (
         lambda x: ops.blur_pool2d(x, 3),
     ),
     Entry(
+        "Trainable subsampling",
+        every("trainable_subsampling"),
+        "LeNet-5 as it was published, and wherever two numbers a map should be learned.",
+        "tests/nn/test_subsampling.py",
+        lambda x: ops.trainable_subsampling2d(x, torch.tensor([0.5]), torch.tensor([1.0])),
+    ),
+    Entry(
         "Over time: max, average, sum, Lp",
         ("max_over_time", "avg_over_time", "sum_over_time", "lp_over_time"),
         "Texts and signals of different lengths: padding does not count.",

@@ -121,6 +121,7 @@ def _in_windows() -> list[Use]:
         use("avg_pool2d", 2, 1, ((2, 1), (0, 2)), dilation=2, count_include_pad=False, note="dilated"),
         use("avg_pool2d", 3, 2, 1, on=MAP.double(), note="float64"),
         *each("sum_pool", **WIDE, padding=1),
+        *each("trainable_subsampling", numbers(4, seed=4), numbers(4, seed=5), 3, 2),
         *flat_first(each("lp_pool", 2, **WIDE, padding=1, ceil_mode=True)),
         use("lp_pool2d", 1, 2, note="p 1"),
         use("lp_pool2d", 2.5, 3, 2, note="p 2.5"),

@@ -48,6 +48,11 @@ from switchgrad.ops.sequence_pool import (
     max_over_time,
     sum_over_time,
 )
+from switchgrad.ops.subsampling import (
+    trainable_subsampling1d,
+    trainable_subsampling2d,
+    trainable_subsampling3d,
+)
 from switchgrad.ops.switches import Switches
 from switchgrad.ops.weighted_pool import weighted_avg_pool1d, weighted_avg_pool2d, weighted_avg_pool3d
 from switchgrad.ops.windows import windows
@@ -188,6 +193,9 @@ __all__ = [
     "sum_pool1d",
     "sum_pool2d",
     "sum_pool3d",
+    "trainable_subsampling1d",
+    "trainable_subsampling2d",
+    "trainable_subsampling3d",
     "tree_pool1d",
     "tree_pool2d",
     "tree_pool3d",
