@@ -212,21 +212,37 @@ def loss_weights(losses: np.ndarray, ratio: float, p: float) -> np.ndarray:
     return np.minimum(tau, high * slopes).reshape(losses.shape)
 
 
+def pseudorandom_starts(u: Any, h: int, r: int, p: int) -> list[int]:
+    """floor(alpha (i + u)) - floor(alpha u), the last at the end."""
+    alpha = (h - r) / (p - 1) if p > 1 else 0.0
+    return [*[math.floor(alpha * (i + float(u))) - math.floor(alpha * float(u)) for i in range(p - 1)], h - r]
+
+
+def random_starts(numbers: Any, h: int, r: int, p: int) -> list[int]:
+    """Steps of floor(alpha) or one more, which those with the smallest numbers are, until the end is reached."""
+    if p == 1:
+        return [h - r]
+    steps = [(h - r) // (p - 1)] * (p - 1)
+    left = [float(number) for number in numbers[: p - 1]]
+    while sum(steps) < h - r:
+        least = left.index(min(left))
+        steps[least] += 1
+        left[least] = math.inf
+    return [sum(steps[:i]) for i in range(p)]
+
+
 def fractional(
-    x: np.ndarray, samples: np.ndarray, kernel: Sequence[int], places: Sequence[int]
+    x: np.ndarray, samples: np.ndarray, kernel: Sequence[int], places: Sequence[int], starts_of: Any = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Windows at floor(alpha (i + u)) - floor(alpha u), the last at the end: maxima and their flat indices."""
+    """Maxima of windows that start where a rule says, and their flat indices."""
     size, dims = x.shape[2:], x.ndim - 2
     indices = np.zeros((*x.shape[:2], *places), dtype=np.int64)
     values = np.zeros(indices.shape, dtype=x.dtype)
     for n, c in np.ndindex(*x.shape[:2]):
         numbers, starts = x[n, c].reshape(-1).tolist(), []
         for axis in range(dims):
-            h, r, p = size[axis], kernel[axis], places[axis]
-            u = float(samples[n, c, axis if dims == 3 else dims - 1 - axis])
-            alpha = (h - r) / (p - 1) if p > 1 else 0.0
-            begin = [math.floor(alpha * (i + u)) - math.floor(alpha * u) for i in range(p - 1)]
-            starts.append([*begin, h - r])
+            numbers_of = samples[n, c, axis if dims == 3 else dims - 1 - axis]
+            starts.append((starts_of or pseudorandom_starts)(numbers_of, size[axis], kernel[axis], places[axis]))
         for at in np.ndindex(*places):
             along = [range(s[i], s[i] + r) for s, i, r in zip(starts, at, kernel, strict=True)]
             cells = [flat(one, size) for one in itertools.product(*along)]

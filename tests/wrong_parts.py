@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 import parts
-from declarations.parts import CHUNK_MAX, FRACTIONAL, K_MAX, K_RANGE, LOSS_MAX, SUBSAMPLING, pyramid
+from declarations.parts import CHUNK_MAX, FRACTIONAL, K_MAX, K_RANGE, LOSS_MAX, SUBSAMPLING, fractional_random, pyramid
 from harness.declaration import Mutant
 from right_average import _NoBackward as Rescaled
 from switchgrad import ops
@@ -261,11 +262,6 @@ LOSS_MUTANTS = (
 # ---- fractional --------------------------------------------------------------------------------------------------
 
 
-def _starts(u: float, h: int, r: int, p: int) -> list[int]:
-    alpha = (h - r) / (p - 1) if p > 1 else 0.0
-    return [*[math.floor(alpha * (i + u)) - math.floor(alpha * u) for i in range(p - 1)], h - r]
-
-
 def _placed(rule: Callable[..., list[int]]) -> Callable[..., tuple[Tensor, Tensor]]:
     """Windows at other places."""
 
@@ -303,13 +299,39 @@ FRACTIONAL_MUTANTS = (
     Mutant("the first is not moved to 0", _placed(lambda u, h, r, p: [min(math.floor(
         (h - r) / max(p - 1, 1) * (i + u)), h - r) for i in range(p - 1)] + [h - r]), VALUES),
     Mutant("the last is not moved to the end", _placed(lambda u, h, r, p: [
-        s - (i == p - 1) * (s > 0) for i, s in enumerate(_starts(u, h, r, p))]), VALUES),
-    Mutant("windows off by one", _placed(lambda u, h, r, p: [min(s + 1, h - r) for s in _starts(u, h, r, p)]), VALUES),
+        s - (i == p - 1) * (s > 0) for i, s in enumerate(parts.pseudorandom_starts(u, h, r, p))]), VALUES),
+    Mutant("windows off by one", _placed(
+        lambda u, h, r, p: [min(s + 1, h - r) for s in parts.pseudorandom_starts(u, h, r, p)]
+    ), VALUES),
     Mutant("equal steps of the whole size", _placed(lambda u, h, r, p: [
         min(i * h // p, h - r) for i in range(p)]), VALUES),
-    Mutant("windows of one cell less", lambda x, s, kernel, places: _placed(_starts)(
+    Mutant("windows of one cell less", lambda x, s, kernel, places: _placed(parts.pseudorandom_starts)(
         x, s, tuple(max(r - 1, 1) for r in kernel), places), VALUES),
     doubled(FRACTIONAL.function),
 )  # fmt: skip
-RIGHT_FRACTIONAL = _placed(_starts)
+
+
+def _steps(change: Callable[[list[int]], list[int]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Random windows whose steps were changed."""
+
+    def starts(numbers: list[float], h: int, r: int, p: int) -> list[int]:
+        right = parts.random_starts(numbers, h, r, p)
+        steps = change([b - a for a, b in itertools.pairwise(right)])
+        return [min(right[0] + sum(steps[:i]), h - r) for i in range(p)]
+
+    return _placed(starts)
+
+
+RANDOM_MUTANTS = (
+    Mutant("the largest numbers are the long steps", lambda x, s, **a: fractional_random(x, 1 - s, **a), VALUES),
+    Mutant("long steps first", _steps(lambda steps: sorted(steps, reverse=True)), VALUES),
+    Mutant("long steps last", _steps(sorted), VALUES),
+    Mutant("steps from the end", _steps(lambda steps: steps[::-1]), VALUES),
+    Mutant("short steps alone", _steps(lambda steps: [min(steps)] * len(steps) if steps else []), VALUES),
+    Mutant("long steps alone", _steps(lambda steps: [max(steps)] * len(steps) if steps else []), VALUES),
+    Mutant("the axes' samples exchanged", lambda x, s, **a: fractional_random(x, s.flip(2), **a), VALUES),
+    doubled(fractional_random),
+)
+RIGHT_RANDOM = _placed(parts.random_starts)
+RIGHT_FRACTIONAL = _placed(parts.pseudorandom_starts)
 RIGHT_VLAD = _vlad

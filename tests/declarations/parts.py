@@ -6,6 +6,7 @@ Fractional max pooling is here for given samples, of which no product is rounded
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -219,4 +220,35 @@ FRACTIONAL = Operator(
     samples=("plain", "ties", "nan", "negative"),
     unbatched=False,
     empty_batch=False,
+)
+
+
+def _uniform(case: Case, fresh: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
+    x = fresh(case.shapes[0])
+    return x, torch.rand(case.shapes[1], generator=seeded(case.name), dtype=torch.float64).to(x.dtype)
+
+
+def fractional_random(x: Tensor, samples: Tensor, kernel: Any, places: Any) -> tuple[Tensor, Tensor]:
+    given = {"return_indices": True, "mode": "random", "_random_samples": samples}
+    return POOLS[len(kernel)](x, kernel, places, **given)
+
+
+FRACTIONAL_RANDOM = replace(
+    FRACTIONAL,
+    name="fractional_max_pool, random",
+    function=fractional_random,
+    cases=(
+        Case("plane", ((2, 2, 11, 9), (2, 2, 2, 5)), {"kernel": (2, 2), "places": (6, 4)}),
+        Case("small plane", ((2, 1, 4, 5), (2, 1, 2, 2)), {"kernel": (2, 1), "places": (2, 3)}, small=True),
+        Case("signal", ((2, 3, 15), (2, 3, 1, 7)), {"kernel": (3,), "places": (8,)}),
+        Case("volume", ((1, 2, 6, 7, 8), (1, 2, 3, 4)), {"kernel": (1, 2, 3), "places": (5, 4, 1)}),
+    ),
+    reference=lambda x, samples, **a: parts.fractional(x, samples, **a, starts_of=parts.random_starts),
+    reference_gradient=lambda grad, x, samples, **a: (
+        loops.put_back(
+            grad, parts.fractional(x, samples, **a, starts_of=parts.random_starts)[1], x.shape[2:], add=True
+        ),
+    ),
+    draw=_uniform,
+    dtypes=(torch.float64, torch.float32),
 )

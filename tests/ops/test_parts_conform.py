@@ -13,6 +13,7 @@ ROUNDED = {"gradients_follow_the_layout", "jacobians_agree", "vmap_is_a_loop"}
 CHECKS = [
     *((operator, name) for operator in (declared.K_MAX, declared.CHUNK_MAX, declared.K_RANGE) for name in ALL),
     *((operator, name) for operator in (declared.pyramid("max"), declared.FRACTIONAL) for name in ALL),
+    *((declared.FRACTIONAL_RANDOM, name) for name in ("values_equal_the_loops", "gradients_equal_the_loops")),
     *((declared.SUBSAMPLING, name) for name in ALL if name != "gradients_follow_the_layout"),
     *((declared.pyramid("average"), name) for name in ALL if name not in ROUNDED),
     *((declared.VLAD, name) for name in ALL if name not in {*ROUNDED, "autocast_keeps_integers"}),

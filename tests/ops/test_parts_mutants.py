@@ -28,9 +28,16 @@ test_subsampling = conform.mutant_tests(few(declared.SUBSAMPLING, wrong.SUBSAMPL
 test_losses = conform.mutant_tests(few(declared.LOSS_MAX, wrong.LOSS_MUTANTS))
 test_fractional = conform.mutant_tests(few(declared.FRACTIONAL, wrong.FRACTIONAL_MUTANTS))
 
+test_fractional_random = conform.mutant_tests(few(declared.FRACTIONAL_RANDOM, wrong.RANDOM_MUTANTS))
+
 
 @pytest.mark.parametrize(
-    ("operator", "function"), [(declared.VLAD, wrong.RIGHT_VLAD), (declared.FRACTIONAL, wrong.RIGHT_FRACTIONAL)]
+    ("operator", "function"),
+    [
+        (declared.VLAD, wrong.RIGHT_VLAD),
+        (declared.FRACTIONAL, wrong.RIGHT_FRACTIONAL),
+        (declared.FRACTIONAL_RANDOM, wrong.RIGHT_RANDOM),
+    ],
 )
 def test_what_the_mutants_derive_from_is_right(operator: conform.Operator, function: object) -> None:
     conform.check(conform.stand_in(few(operator), "right", function), ["values_equal_the_loops"])
