@@ -200,12 +200,11 @@ AVERAGES = (  # besides WINDOWS
     ((8, 64, 57, 57), (3, 1, 1)),
     ((64, 32, 5000), (5, 1, 2)),
 )
-# What averages of 2x2 windows should reach, forward and backward.
-WANTED = {((32, 64, 112, 112), (2, 2)): (5.0, 4.0), ((32, 256, 28, 28), (2, 2)): (5.0, 4.0)}
 
 
 def _average(shape: tuple[int, ...], window: tuple[Any, ...]) -> Case:
-    wanted, wanted_backward = WANTED.get((shape, window), (1.0, 1.0))
+    """Averages of 2x2 windows should be five times as fast forward, and four times backward."""
+    wanted, wanted_backward = (5.0, 4.0) if len(shape) == 4 and window == (2, 2) else (1.0, 1.0)
     return Case("avg", shape, window, wanted=wanted, wanted_backward=wanted_backward)
 
 

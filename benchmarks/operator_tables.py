@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from table import Table, copies, ms, ratio
+from table import Table, copies, ms, peer_ms, ratio
 
 
 def pool_row(row: dict[str, Any]) -> list[str]:
@@ -31,15 +31,20 @@ POOL = Table(
 
 
 def family_row(row: dict[str, Any]) -> list[str]:
-    forward = ("forward", "torch", "torch_other_layout", "compiled", "onednn", "onnx", "copy")
-    backward = ("backward", "torch_backward", "torch_other_layout_backward", "compiled_backward", "fill")
+    peers = ("torch", "torch_other_layout", "compiled", "onednn", "onnx")
+    peers_backward = ("torch_backward", "torch_other_layout_backward", "compiled_backward")
+    forward, backward = row["forward_ms"], row["backward_ms"]
     return [
         row["case"],
         row["memory"],
-        *(ms(row[f"{peer}_ms"]) for peer in forward),
+        ms(forward),
+        *(peer_ms(row[f"{peer}_ms"], forward) for peer in peers),
+        ms(row["copy_ms"]),
         copies(row.get("copies")),
         ratio(row["times_torch"], row["wanted"]),
-        *(ms(row[f"{peer}_ms"]) for peer in backward),
+        ms(backward),
+        *(peer_ms(row[f"{peer}_ms"], backward) for peer in peers_backward),
+        ms(row["fill_ms"]),
         copies(row.get("copies_backward")),
         ratio(row["times_torch_backward"], row["wanted_backward"]),
         row["reason"] or "",
@@ -49,9 +54,10 @@ def family_row(row: dict[str, Any]) -> list[str]:
 POOL_FAMILY = Table(
     "Every member of the family that PyTorch has, milliseconds: PyTorch eager on the same tensor and in the "
     "other layout, its function through torch.compile where measured, oneDNN through opaque tensors, ONNX "
-    "Runtime; then how many times as fast as PyTorch on the same tensor we are (wanted in brackets; **bold** "
-    "where it falls short). Copy: a copy of as many bytes as are read and written, and on large maps how many "
-    "times as long we take (at most 1.3 wanted); fill: one number written into every cell of a new gradient",
+    "Runtime (**bold**: faster than ours); then how many times as fast as PyTorch on the same tensor we are "
+    "(wanted in brackets; **bold** where it falls short). Copy: a copy of as many bytes as are read and written, "
+    "and on large maps how many times as long we take (at most 1.3 wanted); fill: one number written "
+    "into every cell of a new gradient",
     "case | memory | forward | PyTorch | other layout | compiled | oneDNN | ONNX Runtime | copy | copies "
     "| vs PyTorch | backward | PyTorch  | other layout  | compiled  | fill | copies  | vs PyTorch  | why",
     family_row,

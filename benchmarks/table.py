@@ -41,5 +41,10 @@ def copies(value: float | None) -> str:
     return f"{value:.2f}" if value <= 1.3 else f"**{value:.2f}**"
 
 
+def peer_ms(value: float | None, ours: float) -> str:
+    """A peer's time, bold where it is faster."""
+    return f"**{ms(value)}**" if value is not None and value < ours else ms(value)
+
+
 def ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
