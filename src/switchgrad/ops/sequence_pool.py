@@ -56,7 +56,13 @@ def max_over_time(input: Tensor, *, lengths: Tensor | None = None, mask: Tensor 
     if valid is None:
         return global_max_pool(input)
     # A gradient of where() stops at the padding; a row without a valid step has -inf throughout.
-    return global_max_pool(torch.where(valid, input, -math.inf))
+    steps = torch.where(valid, input, -math.inf)
+    if mask is None:
+        return global_max_pool(steps)
+    winner = global_max_pool(steps.detach(), keepdim=True, return_indices=True)[1]
+    first_valid = valid.to(torch.int64).argmax(-1, keepdim=True)  # where padding before it was as large
+    winner = torch.where(valid.expand_as(input).gather(-1, winner), winner, first_valid)
+    return steps.gather(-1, winner).squeeze(-1)
 
 
 def avg_over_time(input: Tensor, *, lengths: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
