@@ -122,7 +122,6 @@ def test_sparse_tensors_are_refused(name: str) -> None:
         WINDOWED[name](X.to_sparse())
 
 
-@pytest.mark.parametrize("number", [1.0, 5.0, -5.0, NAN])
 @pytest.mark.parametrize(
     ("pool", "shape"),
     [
@@ -133,13 +132,13 @@ def test_sparse_tensors_are_refused(name: str) -> None:
     ],
     ids=["fractional", "stochastic", "dropout", "s3"],
 )
-def test_samples_outside_their_range_are_refused(
-    pool: Callable[[torch.Tensor], Any], shape: tuple[int, ...], number: float
-) -> None:
+def test_samples_without_a_number_are_refused(pool: Callable[[torch.Tensor], Any], shape: tuple[int, ...]) -> None:
     samples = torch.full(shape, 0.5)
-    pool(samples)
-    samples.view(-1)[-1] = number
-    with pytest.raises(GeometryError, match="give numbers from 0 to below 1"):
+    for number in (1.0, 5.0, -5.0):  # as PyTorch takes them
+        samples.view(-1)[-1] = number
+        assert pool(samples).isfinite().all()
+    samples.view(-1)[-1] = NAN
+    with pytest.raises(GeometryError, match="samples hold a NaN"):
         pool(samples)
 
 

@@ -11,8 +11,7 @@ from switchgrad import ops
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding
 from switchgrad.nn.windowed import Windowed
-from switchgrad.ops.checks import generator_or_none
-from switchgrad.ops.stochastic.draws import probability
+from switchgrad.ops.checks import generator_or_none, probability
 
 if TYPE_CHECKING:
     from collections.abc import Callable

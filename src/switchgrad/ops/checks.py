@@ -81,6 +81,13 @@ def generator_or_none(value: Any) -> torch.Generator | None:
     return value
 
 
+def probability(name: str, value: float) -> float:
+    """``value``, if it is one."""
+    if not 0 <= number(value, name) <= 1:
+        raise GeometryError(f"{name} is {value}; give a probability between 0 and 1")
+    return value
+
+
 def integers(value: Any, name: str, axes: int) -> list[int]:
     """``value`` as integers: those of the last ``axes`` axes, or a whole shape."""
     if not isinstance(value, Sequence) or not all(map(is_integer, cast("Sequence[object]", value))):

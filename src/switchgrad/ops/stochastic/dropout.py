@@ -7,12 +7,13 @@ from torch import Tensor
 
 from switchgrad.errors import GeometryError
 from switchgrad.geometry import IntOrTuple, Padding, Window
+from switchgrad.ops.checks import probability
 from switchgrad.ops.counted import new_seed
 from switchgrad.ops.layout import in_layout_of, no_winner
 from switchgrad.ops.max_pool.autograd import pool_with_codes
 from switchgrad.ops.routing import gather
 from switchgrad.ops.stochastic.autograd import pool_by_words
-from switchgrad.ops.stochastic.draws import probability, uniform
+from switchgrad.ops.stochastic.draws import uniform
 from switchgrad.ops.stochastic.stochastic_pool import Pooled
 from switchgrad.ops.switches import Switches
 from switchgrad.ops.windows import checked_window, wide, windows

@@ -59,7 +59,7 @@ def fractional_max_pool2d(
     the first wins. NaN wins, of several the last.
 
     Backward: each gradient goes to its winner, summed over windows; one byte a pooled cell and the starts are kept.
-    Raises `GeometryError` for samples outside [0, 1) and for sizes that do not fit: PyTorch crashes for some of them.
+    Raises `GeometryError` for samples that hold a NaN and for sizes that do not fit: PyTorch crashes for some of them.
 
     Graham: Fractional max-pooling (2014).
 
