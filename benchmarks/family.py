@@ -26,6 +26,7 @@ WINNER = "the kernel takes little more than reading the map does; the rest is th
 CELLS = "all cells are cleared and the winners written, as PyTorch does; the rest is the call through Python"
 SUMS = "a window's addition waits for its neighbour's to the same cell, as PyTorch's does; four planes go side by side"
 UNPOOLED = "the kernel is as fast as PyTorch's: both write every cell and look at every index; the rest is the call"
+SMALL = "on small maps the call and the threads' start take their part; larger ones reach the target"
 LEFT = "not reached"
 REASONS = {  # what a kind does that PyTorch does not, forward and backward
     "fractional_max": (
@@ -45,6 +46,7 @@ REASONS = {  # what a kind does that PyTorch does not, forward and backward
     "avg channels_last": (TURNS, TURNS),
     "adaptive_avg channels_last": (TURNS, TURNS),
     "adaptive_avg": (TURNS, LEFT),
+    "avg": (SMALL, SMALL),
 }
 
 
@@ -142,6 +144,20 @@ class Case:
         layout = " channels_last" if self.channels_last else ""
         worst = max(lost, key=lambda way: way[1] * way[0]["ours"] / way[0]["torch"])
         return REASONS.get(kind + layout, (LEFT, LEFT))[worst[0] is backward]
+
+    def why_no_copy(self) -> str:
+        """Why a large map takes longer than a copy of its bytes, where PyTorch takes longer still."""
+        if self.kind == "lp":
+            return "copies: powers, sums and roots pass through the caches one after the other"
+        if self.kind == "fractional_max":
+            return "copies: windows at random places are looked up one by one"
+        if self.dtype.itemsize == 2:
+            return "copies: 16-bit numbers are widened and rounded back"
+        if self.kind.startswith("adaptive") or self.window[1] > 2:
+            return "copies: windows more than two cells apart are taken one by one"
+        if self.window[0] > self.window[1]:
+            return "copies: every cell is in several windows"
+        return "copies: a copy within the caches gains more than sums and choices do"
 
     def _lost(self, forward: dict[str, float], backward: dict[str, float]) -> list[tuple[dict[str, float], float, str]]:
         """The ways that fall short: what was measured, what was wanted, and which measurement is the limit."""

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from family import Case, cases
 from measure import THREADS, interleaved, is_asked_for, run
+from table import MOST_COPIES
 
 try:  # peers that a development installation has
     import onnx
@@ -125,6 +126,8 @@ def onnx_runtime(case: Case, x: Tensor) -> dict[str, Any]:
 def row(case: Case, forward: dict[str, float], backward: dict[str, float], is_large: bool) -> dict[str, Any]:
     ratio, back = forward["torch"] / forward["ours"], backward["torch"] / backward["ours"]
     met = case.met(forward, backward)
+    copies, copies_back = (way["ours"] / way["copy"] if is_large else None for way in (forward, backward))
+    is_copy = max(copies or 0, copies_back or 0) <= MOST_COPIES
     return {
         "case": case.name,
         "forward_ms": forward["ours"],
@@ -134,7 +137,7 @@ def row(case: Case, forward: dict[str, float], backward: dict[str, float], is_la
         "onednn_ms": forward.get("onednn"),
         "onnx_ms": forward.get("onnx"),
         "copy_ms": forward["copy"],
-        "copies": forward["ours"] / forward["copy"] if is_large else None,
+        "copies": copies,
         "times_torch": ratio,
         "wanted": case.wanted,
         "backward_ms": backward["ours"],
@@ -142,11 +145,11 @@ def row(case: Case, forward: dict[str, float], backward: dict[str, float], is_la
         "torch_other_layout_backward_ms": backward.get("other layout"),
         "compiled_backward_ms": backward.get("compiled"),
         "fill_ms": backward["fill"],
-        "copies_backward": backward["ours"] / backward["copy"] if is_large else None,
+        "copies_backward": copies_back,
         "times_torch_backward": back,
         "wanted_backward": case.wanted_backward,
         "met": met,
-        "reason": None if met else case.why(forward, backward),
+        "reason": case.why(forward, backward) if not met else None if is_copy else case.why_no_copy(),
     }
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+MOST_COPIES = 1.3  # of the bytes that have to move, on large maps
+
 
 @dataclass(frozen=True)
 class Table:
@@ -38,7 +40,7 @@ def copies(value: float | None) -> str:
     """How many times as long as a copy of the same bytes: memory is the limit, and somewhat more is allowed."""
     if value is None:
         return "-"
-    return f"{value:.2f}" if value <= 1.3 else f"**{value:.2f}**"
+    return f"{value:.2f}" if value <= MOST_COPIES else f"**{value:.2f}**"
 
 
 def peer_ms(value: float | None, ours: float) -> str:
