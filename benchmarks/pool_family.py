@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch import config as functorch
 
 from family import Case, cases
 from measure import THREADS, interleaved, is_asked_for, run
@@ -154,6 +155,7 @@ def row(case: Case, forward: dict[str, float], backward: dict[str, float], is_la
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    functorch.donated_buffer = False  # else a compiled backward runs once
     return [measure_case(case, options) for case in cases() if is_asked_for(case.name, options)]
 
 
