@@ -202,13 +202,7 @@ def _gamma(input: Tensor, win: Window, statistic: str, eps: float) -> Tensor:
 def _weibull(input: Tensor, win: Window, shape: float | None, statistic: str, eps: float) -> Tensor:
     if shape is not None and not number(shape, "shape") > 0:
         raise GeometryError(f"shape is {shape}; a Weibull distribution has a positive one")
-    if (
-        shape is not None
-        and statistic == "scale"
-        and number(eps, "eps") > 0
-        and may_be_read(input)
-        and _is_tame(input, shape, eps)
-    ):
+    if shape is not None and statistic == "scale" and number(eps, "eps") > 0 and _is_tame(input, shape, eps):
         mean = window_means(wide(input).clamp_min(eps).pow(shape), win)
         return in_layout_of(input, mean.pow(1 / shape).to(input.dtype))
     x, inside = _positive(input, win, statistic, eps)
@@ -225,7 +219,9 @@ def _weibull(input: Tensor, win: Window, shape: float | None, statistic: str, ep
 
 def _is_tame(input: Tensor, shape: float, eps: float) -> bool:
     """Whether the values may be looked at, and no power of one overflows or vanishes beside another."""
-    most = float(input.detach().max()) if may_be_read(input) else math.inf
+    if not may_be_read(input):
+        return False
+    most = float(input.detach().max())
     return most < math.inf and shape * max(-math.log(eps), math.log(max(most, eps))) < MOST_EXPONENT
 
 
